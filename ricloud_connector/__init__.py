@@ -1,0 +1,48 @@
+"""ricloud_connector: ricloud results into a lake of Parquet, acknowledged once they are proven to be in it.
+
+Importing this package loads neither dagster nor pyarrow; each public name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Settings": "ricloud_connector.settings",
+    "Window": "ricloud_connector.model",
+    "DayReport": "ricloud_connector.ingest",
+    "ingest": "ricloud_connector.ingest",
+    "open_run": "ricloud_connector.session",
+    "RicloudClient": "ricloud_connector.client",
+    "RicloudError": "ricloud_connector.errors",
+    "RicloudResource": "ricloud_connector.dagster",
+    "build_ricloud_definitions": "ricloud_connector.dagster",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604  # names of strings, in one place
+
+if TYPE_CHECKING:
+    from ricloud_connector.client import RicloudClient as RicloudClient
+    from ricloud_connector.dagster import RicloudResource as RicloudResource
+    from ricloud_connector.dagster import build_ricloud_definitions as build_ricloud_definitions
+    from ricloud_connector.errors import RicloudError as RicloudError
+    from ricloud_connector.ingest import DayReport as DayReport
+    from ricloud_connector.ingest import ingest as ingest
+    from ricloud_connector.model import Window as Window
+    from ricloud_connector.session import open_run as open_run
+    from ricloud_connector.settings import Settings as Settings
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

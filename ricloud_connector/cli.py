@@ -1,0 +1,118 @@
+"""The command `ricloud-connector`. Reads the environment; prints; exits 0, 1 or 2.
+
+0  all that was listed is stored and acknowledged
+1  something was quarantined or failed, and is named with its reason
+2  a setting or an argument is wrong, or the API cannot be reached at all: nothing was done
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import click
+
+from ricloud_connector import __version__
+from ricloud_connector.errors import ApiUnavailable, RicloudError, SettingsError, TokenRefused
+from ricloud_connector.model import Window
+from ricloud_connector.report import ingest_with_progress
+from ricloud_connector.settings import Settings
+from ricloud_connector.wire import parse_datetime
+
+
+class _Moment(click.ParamType[datetime]):
+    """A UTC day, or a datetime in UTC."""
+
+    name = "DATE|DATETIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            day = date.fromisoformat(value)
+            return datetime(day.year, day.month, day.day, tzinfo=UTC)
+        except ValueError:
+            moment = parse_datetime(value)
+        if moment is None:
+            self.fail(f"{value!r} is neither YYYY-MM-DD nor YYYY-MM-DDTHH:MM:SSZ", param, ctx)
+        return moment
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ricloud-connector")
+@click.option("--debug", is_flag=True, help="Log every request (never a token or a signature) to standard error.")
+def cli(debug: bool) -> None:
+    """Ingest ricloud results into a lake of Parquet, and acknowledge them once they are proven to be in it.
+
+    Settings come from the environment: RICLOUD_URL, RICLOUD_TOKEN and RICLOUD_LAKE are needed by all but `demo` and
+    `emulator`.
+    """
+    if debug:
+        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+
+
+@cli.command()
+@click.option("--since", type=_Moment(), required=True, help="First moment of date_created, in UTC.")
+@click.option("--until", type=_Moment(), required=True, help="First moment after the last, in UTC (half-open).")
+@click.option("--acknowledge/--no-acknowledge", default=True, help="Stop before the acknowledgement.  [default: acknowledge]")
+def ingest(since: datetime, until: datetime, acknowledge: bool) -> None:
+    """List, fetch, prove, commit and acknowledge the results created in [--since, --until).
+
+    \b
+    ricloud-connector ingest --since 2026-11-20 --until 2026-11-21      # one UTC day
+    """
+    if since >= until:
+        raise SettingsError(f"--since {since.isoformat()} is not before --until {until.isoformat()}; the span is half-open")
+    if until - since > timedelta(days=366 * 200):
+        raise SettingsError("--since and --until are more than 200 years apart; give the span that holds results")
+    settings = Settings.from_environment(os.environ)
+    sys.exit(ingest_with_progress(settings, Window(since, until), acknowledge=acknowledge))
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--results", type=click.IntRange(0), default=600, show_default=True, help="Results that are available.")
+@click.option("--days", type=click.IntRange(1), default=3, show_default=True, help="UTC days they spread over, up to today.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same data.")
+def emulator(port: int, results: int, days: int, seed: int) -> None:
+    """Run a local ricloud API with a bucket, on loopback, until interrupted. Its state is new at each start."""
+    from ricloud_connector.emulator import Emulator, run_emulator
+
+    def say(running: Emulator) -> None:
+        for name, value in running.environment().items():
+            click.echo(f"export {name}={value}")
+
+    run_emulator(port=port, results=results, days=days, seed=seed, token=os.environ.get("RICLOUD_TOKEN"), on_ready=say)
+
+
+@cli.command()
+@click.option("--lake", default="./ricloud-demo", show_default=True, help="Folder for the demo's lake.")
+@click.option("--results", type=click.IntRange(1), default=600, show_default=True, help="Results in the emulated API.")
+@click.option("--ui", is_flag=True, help="Stay, and open Dagster's UI on the demo's lake.")
+def demo(lake: str, results: int, ui: bool) -> None:
+    """See it work: an emulated API, ingested through Dagster into a lake. Ignores every RICLOUD_* variable."""
+    from ricloud_connector.demo import run_demo
+
+    sys.exit(run_demo(lake, results=results, ui=ui))
+
+
+def main() -> None:
+    """Run the command; every error of ours is one line on standard error and an exit code."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("stopped; what was committed stays, the next run goes on from there", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except RicloudError as error:
+        click.echo(f"ricloud-connector: {error}", err=True)
+        settings_fault = isinstance(error, SettingsError | TokenRefused)
+        sys.exit(2 if settings_fault or (isinstance(error, ApiUnavailable) and not error.connected) else 1)
+    except ImportError as error:
+        click.echo(f"ricloud-connector: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,73 @@
+"""Listed and stored facts side by side: what to fetch, what only awaits acknowledgement, what to set aside. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from ricloud_connector.model import AVAILABLE, Proven, Rejection, Result, id_of
+
+BATCH_RESULTS = 20_000
+BATCH_BYTES = 256 * 1024 * 1024
+"""What is fetched, committed and forgotten together: one file of the contents dataset, one of the results."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to be done about a batch.
+
+    `seen` are the results that get a row in the results dataset, whatever becomes of their contents; `skipped` counts
+    those that are not, or not known to be, available.
+    """
+
+    seen: list[Result] = field(default_factory=list)
+    fetch: list[Result] = field(default_factory=list)
+    stored: list[Result] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
+    skipped: int = 0
+
+
+def plan_batch(batch: Iterable[Result | Rejection], stored: Mapping[str, Proven]) -> Plan:
+    """Decide by id, never by time. `stored` says what the lake holds of the batch's ids.
+
+    A result that was stored and is now listed with another md5 or size is set aside: the first one is kept.
+    """
+    plan = Plan()
+    for item in {id_of(item): item for item in batch}.values():
+        if isinstance(item, Rejection):
+            plan.rejected.append(item)
+        elif item.state != AVAILABLE:
+            plan.skipped += 1
+        else:
+            plan.seen.append(item)
+            _decide(item, stored.get(item.id), plan)
+    return plan
+
+
+def _decide(item: Result, kept: Proven | None, plan: Plan) -> None:
+    if kept is not None and (item.checksum, item.size) == (kept.checksum, kept.size):
+        plan.stored.append(item)
+    elif kept is not None:
+        plan.rejected.append(Rejection.of(item, "changed", f"stored with md5 {kept.checksum} and {kept.size} bytes"))
+    elif item.checksum is None:
+        plan.rejected.append(Rejection.of(item, "checksum_missing", "the API lists no md5: nothing could be proven"))
+    elif item.size is None:
+        plan.rejected.append(Rejection.of(item, "size_missing", "the API lists no size in bytes"))
+    else:
+        plan.fetch.append(item)
+
+
+def batches(pages: Iterable[list[Result | Rejection]]) -> Iterator[list[Result | Rejection]]:
+    """The items of all pages in batches bounded by count and by listed bytes; a larger content is a batch of its own."""
+    batch: list[Result | Rejection] = []
+    size = 0
+    for page in pages:
+        for item in page:
+            item_size = item.size or 0
+            if batch and (len(batch) >= BATCH_RESULTS or size + item_size > BATCH_BYTES):
+                yield batch
+                batch, size = [], 0
+            batch.append(item)
+            size += item_size
+    if batch:
+        yield batch

@@ -1,0 +1,110 @@
+"""An ingest with what a person or a log wants to see of it: a progress bar or plain lines, then what went wrong. Prints."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from ricloud_connector.errors import ApiError, SettingsError, TokenRefused
+from ricloud_connector.ingest import DayReport, ingest
+from ricloud_connector.ingest import Progress as OnProgress
+from ricloud_connector.model import Window
+from ricloud_connector.redact import clean
+from ricloud_connector.session import open_run
+from ricloud_connector.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def ingest_with_progress(settings: Settings, window: Window, *, acknowledge: bool) -> int:
+    """Run `ingest` and tell of it; returns the exit status: 0 where everything listed is stored and acknowledged, else 1."""
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    console.print(f"lake {settings.lake}", markup=False, soft_wrap=True)
+    complete = True
+    total = DayReport(window.since.date())
+    with _shown(console) as progress, open_run(settings, progress=progress) as run:
+        try:
+            for report in ingest(run, window, acknowledge=acknowledge):
+                complete = complete and report.complete
+                _add(total, report)
+                if report.listed or report.found_acknowledged or report.error:
+                    console.print(line_of(report), markup=False, soft_wrap=True)
+                for fault in faults_of(report):
+                    errors.print(fault, markup=False, soft_wrap=True)
+        except ApiError as error:
+            if isinstance(error, TokenRefused | SettingsError) or not getattr(error, "connected", True):
+                raise
+            errors.print(f"stopped: {error}; what was committed stays", markup=False, soft_wrap=True)
+            complete = False
+        if run.lake.other_origin is not None:
+            errors.print(f"warning: the lake also holds results from {run.lake.other_origin}", markup=False, soft_wrap=True)
+    idle = not (total.new or total.quarantined or total.failed or total.acknowledged or total.unconfirmed)
+    if complete and idle:
+        console.print("nothing new: all that is listed is stored" + (" and acknowledged" if acknowledge else ""))
+    return 0 if complete else 1
+
+
+def line_of(report: DayReport) -> str:
+    """A day in one line of plain text."""
+    megabytes = report.downloaded_bytes / 1e6
+    parts = [
+        f"{report.day}: {report.listed} listed",
+        f"{report.new} stored ({megabytes:.1f} MB)",
+        f"{report.already_stored} already stored",
+        f"{report.acknowledged + report.found_acknowledged} acknowledged",
+    ]
+    for count, what in (
+        (report.quarantined, "quarantined"),
+        (report.failed, "failed"),
+        (report.unconfirmed, "unconfirmed"),
+        (report.skipped, "of another state"),
+    ):
+        if count:
+            parts.append(f"{count} {what}")
+    return ", ".join(parts) + f" in {report.seconds:.1f} s"
+
+
+def faults_of(report: DayReport) -> Iterator[str]:
+    """Each result that was not stored or not acknowledged, with its reason; text from the server is cleaned."""
+    for rejection in report.rejections:
+        kind = "failed" if rejection.transient else "quarantined"
+        yield f"{report.day}: {kind}: result {clean(rejection.result_id)}: {rejection.reason}: {clean(rejection.detail, limit=500)}"
+    for result_id in report.unconfirmed_ids:
+        yield f"{report.day}: unconfirmed: result {clean(result_id)} is still available after four acknowledgements"
+    unnamed = report.quarantined + report.failed - len(report.rejections) + report.unconfirmed - len(report.unconfirmed_ids)
+    if unnamed:
+        yield f"{report.day}: and {unnamed} more"
+    if report.error is not None:
+        yield f"{report.day}: stopped: {report.error}"
+
+
+@contextmanager
+def _shown(console: Console) -> Iterator[OnProgress | None]:
+    """A live bar on a terminal, nothing elsewhere: there the finished days are lines enough."""
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("listing", total=None, said="")
+        last = 0.0
+
+        def show(day: date, listed: int, done: int, downloaded_bytes: int) -> None:
+            nonlocal last
+            if time.monotonic() - last > 0.1:  # a redraw per result would cost more than the result
+                last = time.monotonic()
+                said = f"{done:,} of {listed:,} results, {downloaded_bytes / 1e6:,.1f} MB"
+                bar.update(task, description=day.isoformat(), completed=done, total=listed, said=said)
+
+        yield show
+
+
+def _add(total: DayReport, report: DayReport) -> None:
+    for name in ("listed", "new", "quarantined", "failed", "acknowledged", "unconfirmed"):
+        setattr(total, name, getattr(total, name) + getattr(report, name))

@@ -1,0 +1,173 @@
+"""The columns of every dataset of the lake, and the rows that facts become. Pure.
+
+Each column's description is its Arrow field's metadata, so that a file, the docs and a Dagster asset say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+
+from ricloud_connector.model import Rejection, Result
+from ricloud_connector.redact import clean
+
+FORMAT = 1
+_TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+
+def _field(name: str, kind: pa.DataType, description: str) -> pa.Field:
+    return pa.field(name, kind, metadata={"description": description})
+
+
+_DATE_CREATED = _field("date_created", _TIMESTAMP, "When the API created the result; its UTC day names the partition")
+_IDENTIFIER = _field("identifier", pa.string(), "Names the contents: a data type, or a file's id or path")
+_RUN_ID = _field("run_id", pa.string(), "The run that wrote this row")
+
+RESULTS_SCHEMA = pa.schema(
+    [
+        _field("id", pa.string(), "The result's id, as exact text"),
+        _field("resource", pa.string(), "Always `result`"),
+        _field("organisation", pa.string(), "The organisation that owns the result"),
+        _field("poll", pa.string(), "The poll that produced it"),
+        _field("task", pa.string(), "The task that produced it"),
+        _IDENTIFIER,
+        _field("url", pa.string(), "Where the API published the content"),
+        _field("type", pa.string(), "The file type, where the API could tell"),
+        _field("checksum", pa.string(), "md5 of the content, in lower-case hex"),
+        _field("size", pa.int64(), "Bytes of the content"),
+        _DATE_CREATED,
+        _field("first_seen_state", pa.string(), "The state when first listed"),
+        _field("first_seen_date_consumed", _TIMESTAMP, "`date_consumed` when first listed"),
+        _field("first_seen_date_deleted", _TIMESTAMP, "`date_deleted` when first listed"),
+        _field("first_seen_at", _TIMESTAMP, "When this connector first listed it"),
+        _RUN_ID,
+        _field("extra", pa.string(), "JSON text of the fields that this version does not know"),
+    ]
+)
+
+CONTENTS_SCHEMA = pa.schema(
+    [
+        _field("result_id", pa.string(), "The result's id, as exact text"),
+        _field("chunk_index", pa.int32(), "Position of this chunk in the content, from 0"),
+        _field("chunk_count", pa.int32(), "How many chunks the content has: 1 up to 8 MiB"),
+        _field("content", pa.binary(), "The bytes, as they were published"),
+        _IDENTIFIER,
+        _field("type", pa.string(), "The file type, where the API could tell"),
+        _field("checksum", pa.string(), "md5 of the whole content, in lower-case hex: listed and proven"),
+        _field("sha256", pa.string(), "sha256 of the whole content, in lower-case hex"),
+        _field("size", pa.int64(), "Bytes of the whole content"),
+        _DATE_CREATED,
+    ]
+)
+
+ACKNOWLEDGEMENTS_SCHEMA = pa.schema(
+    [
+        _field("result_id", pa.string(), "The result's id, as exact text"),
+        _field("checksum", pa.string(), "md5 that was proven in the lake before the acknowledgement"),
+        _field("size", pa.int64(), "Bytes that were proven in the lake before the acknowledgement"),
+        _DATE_CREATED,
+        _field("acknowledged_at", _TIMESTAMP, "When the API was seen to have applied it"),
+        _field(
+            "confirmed_by",
+            pa.string(),
+            "How it was seen: `listing` (no longer available), `result` (read one by one), "
+            "`found` (an earlier run had acknowledged it and died before it could write this row)",
+        ),
+        _RUN_ID,
+    ]
+)
+
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        _field("result_id", pa.string(), "The result's id, as exact text"),
+        _field("reason", pa.string(), "A stable code: checksum_mismatch, size_mismatch, gone, ..."),
+        _field("detail", pa.string(), "The same in words"),
+        _field("expected_checksum", pa.string(), "The md5 that the API lists"),
+        _field("actual_checksum", pa.string(), "The md5 of what was downloaded, where something was"),
+        _field("expected_size", pa.int64(), "The bytes that the API lists"),
+        _field("actual_size", pa.int64(), "The bytes that were downloaded, where something was"),
+        _IDENTIFIER,
+        _DATE_CREATED,
+        _field("first_seen_at", _TIMESTAMP, "When this was first found"),
+        _RUN_ID,
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A dataset of the lake. `key` are the columns that make a row the same row, `index` those kept in the cache."""
+
+    name: str
+    schema: pa.Schema
+    key: tuple[str, ...]
+    index: tuple[str, ...]
+
+    @property
+    def index_schema(self) -> pa.Schema:
+        return pa.schema([pa.field("part", pa.int32()), *(self.schema.field(name) for name in self.index)])
+
+
+RESULTS = Dataset("results", RESULTS_SCHEMA, ("id",), ("id",))
+CONTENTS = Dataset(
+    "contents",
+    CONTENTS_SCHEMA,
+    ("result_id", "chunk_index"),
+    ("result_id", "chunk_index", "chunk_count", "checksum", "size", "date_created"),
+)
+ACKNOWLEDGEMENTS = Dataset("acknowledgements", ACKNOWLEDGEMENTS_SCHEMA, ("result_id",), ("result_id",))
+_QUARANTINE_KEY = ("result_id", "reason", "expected_checksum", "expected_size")
+QUARANTINE = Dataset("quarantine", QUARANTINE_SCHEMA, _QUARANTINE_KEY, _QUARANTINE_KEY)
+
+DATASETS = (RESULTS, CONTENTS, ACKNOWLEDGEMENTS, QUARANTINE)
+
+
+def result_rows(results: Iterable[Result], *, run_id: str, seen_at: datetime) -> pa.Table:
+    """Rows of the results dataset. The signed URL is not among them, and an https `url` loses its query."""
+    rows = [
+        {
+            "id": result.id,
+            "resource": result.resource,
+            "organisation": result.organisation,
+            "poll": result.poll,
+            "task": result.task,
+            "identifier": result.identifier,
+            "url": clean(result.url, limit=8192) if result.url and result.url.startswith("http") else result.url,
+            "type": result.type,
+            "checksum": result.checksum,
+            "size": result.size,
+            "date_created": result.date_created,
+            "first_seen_state": result.state,
+            "first_seen_date_consumed": result.date_consumed,
+            "first_seen_date_deleted": result.date_deleted,
+            "first_seen_at": seen_at,
+            "run_id": run_id,
+            "extra": result.extra,
+        }
+        for result in results
+    ]
+    return pa.Table.from_pylist(rows, schema=RESULTS_SCHEMA)
+
+
+def quarantine_rows(rejections: Iterable[Rejection], *, run_id: str, seen_at: datetime) -> pa.Table:
+    """Rows of the quarantine dataset."""
+    rows = [
+        {
+            "result_id": rejection.result_id,
+            "reason": rejection.reason,
+            "detail": clean(rejection.detail, limit=1000),
+            "expected_checksum": rejection.checksum,
+            "actual_checksum": rejection.actual_checksum,
+            "expected_size": rejection.size,
+            "actual_size": rejection.actual_size,
+            "identifier": rejection.identifier,
+            "date_created": rejection.date_created,
+            "first_seen_at": seen_at,
+            "run_id": run_id,
+        }
+        for rejection in rejections
+    ]
+    return pa.Table.from_pylist(rows, schema=QUARANTINE_SCHEMA)

@@ -1,0 +1,43 @@
+"""From settings to the edges of one run, opened and closed together. Runs the edges."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from ricloud_connector.client import RicloudClient
+from ricloud_connector.fetch import Fetcher
+from ricloud_connector.ingest import Progress, Run
+from ricloud_connector.lake import Lake
+from ricloud_connector.settings import Settings
+from ricloud_connector.staging import opened_staging
+from ricloud_connector.stores.local import LocalStore
+from ricloud_connector.stores.signed_url import SignedUrlStore
+
+
+def new_run_id() -> str:
+    """A name for a run that no other run has."""
+    return secrets.token_hex(8)
+
+
+@contextmanager
+def open_run(settings: Settings, *, run_id: str | None = None, progress: Progress | None = None) -> Iterator[Run]:
+    """The client, the lake (probed) and the fetcher of one run. Raises: SettingsError, LakeError."""
+    run_id = run_id or new_run_id()
+    lake = Lake(settings.lake, origin=settings.origin, run_id=run_id)
+    client = RicloudClient(settings.url, settings.token, deadline_s=settings.api_deadline_s, proxy=settings.proxy)
+    http = SignedUrlStore(concurrency=settings.concurrency, stall_s=settings.stall_s, proxy=settings.proxy)
+    local = LocalStore(settings.policy.local_root) if settings.policy.local_root else None
+    try:
+        with client, lake.opened(), ExitStack() as stack:
+            staging = lake.staging
+            if settings.staging is not None:
+                staging = stack.enter_context(opened_staging(settings.staging / run_id))
+            fetcher = Fetcher(client.retrieve_result, settings.policy, staging, http=http, local=local)
+            run = Run(client, lake, fetcher, run_id)
+            if progress is not None:
+                run.progress = progress
+            yield run
+    finally:
+        http.close()

@@ -1,0 +1,50 @@
+"""Where contents are read: one module for each kind of place, all behind `ContentStore`. Pure.
+
+A store moves bytes into sinks and says how each transfer ended. It decides nothing: what to try again, and when a
+result is given up, is said in `fetch.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from ricloud_connector.location import Location
+from ricloud_connector.sink import Sink
+
+
+class Remedy(Enum):
+    """What can help after a transfer that failed."""
+
+    RESUME = "go on where it broke, after a pause"
+    RESTART = "once more from the first byte"
+    RENEW = "read the result again, for a fresh signed URL or its present state"
+    FOLLOW = "read the place to which the answer points, if the policy allows it"
+    NONE = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class TransferFault:
+    """How a transfer failed: a stable code, plain words without secrets, and what can help."""
+
+    reason: str
+    detail: str
+    remedy: Remedy
+    target: str | None = None
+    retry_after_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Transfer:
+    """One content on its way from a location into a sink, from byte `sink.size` on."""
+
+    location: Location
+    sink: Sink
+
+
+class ContentStore(Protocol):
+    """Runs transfers, several at a time; yields each with its fault, or None where all bytes came. In any order."""
+
+    def transfer(self, transfers: Iterable[Transfer]) -> Iterator[tuple[Transfer, TransferFault | None]]: ...

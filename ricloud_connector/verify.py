@@ -1,0 +1,106 @@
+"""The proof of a content: length, md5 and sha256, taken chunk by chunk. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ricloud_connector.errors import ContentError, UnreadablePart
+from ricloud_connector.model import Proven, Result
+
+
+class Digest:
+    """Length, md5 and sha256 of what passes; refuses the first byte beyond `limit`.
+
+    The md5 is the API's checksum, the sha256 stands beside it in the lake because md5 collisions can be made at will.
+    """
+
+    __slots__ = ("_limit", "_md5", "_sha256", "size")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._md5: hashlib._Hash | None = None  # made at the first byte: thousands may wait for theirs
+        self._sha256: hashlib._Hash | None = None
+        self.size = 0
+
+    def update(self, chunk: bytes | memoryview) -> None:
+        """Raises: ContentError `size_mismatch` as soon as more comes than was listed."""
+        self.size += len(chunk)
+        if self.size > self._limit:
+            raise ContentError("size_mismatch", f"more than the listed {self._limit} bytes came", actual_size=self.size)
+        if self._md5 is None or self._sha256 is None:
+            self._md5, self._sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+        self._md5.update(chunk)
+        self._sha256.update(chunk)
+
+    @property
+    def md5(self) -> str:
+        return (self._md5 or hashlib.md5(usedforsecurity=False)).hexdigest()
+
+    @property
+    def sha256(self) -> str:
+        return (self._sha256 or hashlib.sha256()).hexdigest()
+
+
+def check_content(result: Result, digest: Digest) -> None:
+    """Nothing, where length and md5 are those listed.
+
+    Raises: ContentError `size_mismatch` or `checksum_mismatch`, with expected and actual.
+    """
+    if digest.size != result.size:
+        raise ContentError(
+            "size_mismatch",
+            f"{digest.size} bytes came, {result.size} are listed",
+            actual_checksum=digest.md5,
+            actual_size=digest.size,
+        )
+    if digest.md5 != result.checksum:
+        raise ContentError(
+            "checksum_mismatch",
+            f"the content's md5 is {digest.md5}, {result.checksum} is listed",
+            actual_checksum=digest.md5,
+            actual_size=digest.size,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChunk:
+    """One row of the contents dataset as it was read back."""
+
+    result_id: str
+    chunk_index: int
+    chunk_count: int
+    checksum: str
+    size: int
+    content: memoryview
+
+
+def prove_chunks(chunks: Iterable[StoredChunk], source: str) -> Iterator[tuple[str, Proven]]:
+    """Each result whose rows, in the order in which they stand, hash to the md5 and the length that they claim.
+
+    Only whole results are yielded; what is claimed is compared with what is listed by `acknowledge.py`.
+
+    Raises: UnreadablePart, naming `source`, at the first row that is not what it claims to be.
+    """
+    head: StoredChunk | None = None
+    md5, size, expected_index = hashlib.md5(usedforsecurity=False), 0, 0
+    for chunk in chunks:
+        if head is None:
+            head, md5, size, expected_index = chunk, hashlib.md5(usedforsecurity=False), 0, 0
+        if _key(chunk) != _key(head) or chunk.chunk_index != expected_index:
+            raise UnreadablePart(f"{source}: chunk {chunk.chunk_index} of result {chunk.result_id!r} is out of place")
+        md5.update(chunk.content)
+        size += len(chunk.content)
+        expected_index += 1
+        if expected_index == chunk.chunk_count:
+            if size != chunk.size or md5.hexdigest() != chunk.checksum:
+                raise UnreadablePart(f"{source}: the bytes of result {chunk.result_id!r} are not those that were proven")
+            yield chunk.result_id, Proven(chunk.checksum, chunk.size)
+            head = None
+    if head is not None:
+        raise UnreadablePart(f"{source}: the last chunks of result {head.result_id!r} are missing")
+
+
+def _key(chunk: StoredChunk) -> tuple[str, int, str, int]:
+    return chunk.result_id, chunk.chunk_count, chunk.checksum, chunk.size
