@@ -1,0 +1,6 @@
+"""The Dagster face: a resource, three assets, a job. The only place of this package that imports dagster."""
+
+from ricloud_connector.dagster.build import build_ricloud_definitions
+from ricloud_connector.dagster.resource import RicloudResource
+
+__all__ = ["RicloudResource", "build_ricloud_definitions"]

@@ -1,0 +1,103 @@
+"""What a materialisation says about itself, under Dagster's standard keys and under `ricloud/`. Pure.
+
+Text that came from a server is shown as plain text only: never as Markdown, never as a link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from ricloud_connector.ingest import DayReport
+from ricloud_connector.lake import Lake
+from ricloud_connector.redact import clean
+from ricloud_connector.schemas import Dataset
+
+SHOWN_REJECTIONS = 20
+
+Metadata = Mapping[str, Any]
+
+
+def column_schema(dataset: Dataset) -> dg.TableSchema:
+    """The dataset's columns with types and descriptions."""
+    return dg.TableSchema([_column(field) for field in dataset.schema])
+
+
+def definition_metadata(dataset: Dataset) -> Metadata:
+    """What an asset says of itself before any run."""
+    return {"dagster/column_schema": column_schema(dataset), "dagster/storage_kind": "parquet"}
+
+
+def partition_metadata(lake: Lake, dataset: Dataset, report: DayReport) -> Metadata:
+    """Where the partition is and how many rows it has now."""
+    folder = lake.folder(dataset, report.day)
+    found = lake.scan(dataset, report.day)
+    return {
+        "dagster/uri": folder.as_uri(),
+        "dagster/partition_row_count": found.index.num_rows,
+        "dagster/column_schema": column_schema(dataset),
+        "ricloud/path": dg.MetadataValue.path(str(folder)),
+        "ricloud/files": len(found.parts),
+        "ricloud/file_bytes": sum(part.size for part in found.parts),
+        "ricloud/seconds": round(report.seconds, 3),
+    }
+
+
+def results_metadata(report: DayReport) -> Metadata:
+    return {"ricloud/listed": report.listed, "ricloud/new": report.new_result_rows}
+
+
+def contents_metadata(report: DayReport) -> Metadata:
+    rate = report.downloaded_bytes / 1e6 / report.seconds if report.seconds else 0.0
+    metadata: dict[str, Any] = {
+        "ricloud/listed": report.listed,
+        "ricloud/new": report.new,
+        "ricloud/already_stored": report.already_stored,
+        "ricloud/quarantined": report.quarantined,
+        "ricloud/failed": report.failed,
+        "ricloud/bytes": report.downloaded_bytes,
+        "ricloud/mb_per_s": round(rate, 3),
+    }
+    if report.rejections:
+        metadata["ricloud/rejections"] = dg.MetadataValue.table(_rejections(report), _REJECTION_SCHEMA)
+    return metadata
+
+
+def acknowledgements_metadata(report: DayReport) -> Metadata:
+    metadata: dict[str, Any] = {
+        "ricloud/acknowledged": report.acknowledged,
+        "ricloud/found_acknowledged": report.found_acknowledged,
+        "ricloud/unconfirmed": report.unconfirmed,
+    }
+    if report.unconfirmed_ids:
+        shown = [clean(result_id) for result_id in report.unconfirmed_ids[:SHOWN_REJECTIONS]]
+        metadata["ricloud/unconfirmed_ids"] = dg.MetadataValue.text(", ".join(shown))
+    return metadata
+
+
+_REJECTION_SCHEMA = dg.TableSchema(
+    [dg.TableColumn(name, "string") for name in ("result_id", "reason", "detail", "expected_md5", "actual_md5")]
+)
+
+
+def _rejections(report: DayReport) -> list[dg.TableRecord]:
+    return [
+        dg.TableRecord(
+            {
+                "result_id": clean(rejection.result_id),
+                "reason": rejection.reason,
+                "detail": clean(rejection.detail),
+                "expected_md5": rejection.checksum or "",
+                "actual_md5": rejection.actual_checksum or "",
+            }
+        )
+        for rejection in report.rejections[:SHOWN_REJECTIONS]
+    ]
+
+
+def _column(field: pa.Field) -> dg.TableColumn:
+    description = (field.metadata or {}).get(b"description", b"").decode()
+    return dg.TableColumn(field.name, str(field.type), description)

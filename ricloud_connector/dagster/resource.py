@@ -1,0 +1,70 @@
+"""RicloudResource: the settings as Dagster shows and overrides them. Reads the environment when a run starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from ricloud_connector.errors import RicloudError, SettingsError
+from ricloud_connector.ingest import Run
+from ricloud_connector.session import open_run
+from ricloud_connector.settings import Settings
+
+
+def _setting(variable: str, description: str, *, secret: bool = False) -> Any:
+    """An optional setting that falls back to its environment variable at the start of each run."""
+    extra = {"dagster__is_secret": True} if secret else None
+    return Field(default=None, description=f"{description} Unset: the variable {variable}.", json_schema_extra=extra)
+
+
+class RicloudResource(dg.ConfigurableResource[Any]):
+    """Where the API and the lake are, and who we are. Whatever is not given comes from the `RICLOUD_*` variables.
+
+    Nothing is checked before a run needs it, so that a code location loads with no variable set.
+    """
+
+    token: str | None = _setting("RICLOUD_TOKEN", "The API's key token.", secret=True)
+    url: str | None = _setting("RICLOUD_URL", "The API's base URL.")
+    lake: str | None = _setting("RICLOUD_LAKE", "The lake's folder; there is no default.")
+    staging: str | None = _setting("RICLOUD_STAGING", "A local folder for contents under way.")
+    content_hosts: list[str] | None = _setting(
+        "RICLOUD_CONTENT_HOSTS", "Hosts (host or host:port) that may be read although not https or not public."
+    )
+    buckets: list[str] | None = _setting("RICLOUD_BUCKETS", "Buckets that may be read.")
+    read: list[str] | None = _setting("RICLOUD_READ", "`signed_url`, `bucket`, or both in the order to try.")
+    local_root: str | None = _setting("RICLOUD_LOCAL_ROOT", "The only folder below which local:// contents are read.")
+    proxy: str | None = _setting("RICLOUD_PROXY", "A proxy for both HTTP clients.")
+
+    def settings(self) -> Settings:
+        """All settings, checked. Raises: SettingsError naming the variable and the line to set."""
+        given = {
+            "RICLOUD_TOKEN": self.token,
+            "RICLOUD_URL": self.url,
+            "RICLOUD_LAKE": self.lake,
+            "RICLOUD_STAGING": self.staging,
+            "RICLOUD_CONTENT_HOSTS": _joined(self.content_hosts),
+            "RICLOUD_BUCKETS": _joined(self.buckets),
+            "RICLOUD_READ": _joined(self.read),
+            "RICLOUD_LOCAL_ROOT": self.local_root,
+            "RICLOUD_PROXY": self.proxy,
+        }
+        return Settings.from_environment({**os.environ, **{name: value for name, value in given.items() if value is not None}})
+
+    @contextmanager
+    def open_run(self, run_id: str) -> Iterator[Run]:
+        """The edges of one run. Errors of ours leave as `dagster.Failure`, in one clear line, retried only where that helps."""
+        try:
+            with open_run(self.settings(), run_id=run_id) as run:
+                yield run
+        except RicloudError as error:
+            hint = " Nothing was done." if isinstance(error, SettingsError) else ""
+            raise dg.Failure(f"{error}{hint}", allow_retries=error.retryable) from None
+
+
+def _joined(values: list[str] | None) -> str | None:
+    return None if values is None else ",".join(values)
