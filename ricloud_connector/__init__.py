@@ -14,7 +14,7 @@ _HOMES = {
     "Settings": "ricloud_connector.settings",
     "Window": "ricloud_connector.model",
     "DayReport": "ricloud_connector.ingest",
-    "ingest": "ricloud_connector.ingest",
+    "ingest_results": "ricloud_connector.ingest",
     "open_run": "ricloud_connector.session",
     "RicloudClient": "ricloud_connector.client",
     "RicloudError": "ricloud_connector.errors",
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ricloud_connector.dagster import build_ricloud_definitions as build_ricloud_definitions
     from ricloud_connector.errors import RicloudError as RicloudError
     from ricloud_connector.ingest import DayReport as DayReport
-    from ricloud_connector.ingest import ingest as ingest
+    from ricloud_connector.ingest import ingest_results as ingest_results
     from ricloud_connector.model import Window as Window
     from ricloud_connector.session import open_run as open_run
     from ricloud_connector.settings import Settings as Settings

@@ -6,21 +6,28 @@ of having written something, leads here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
 from ricloud_connector.client import RicloudClient
-from ricloud_connector.errors import ApiRefused
-from ricloud_connector.model import AVAILABLE, CONSUMED, Proven, Rejection, Result, Window, id_of
+from ricloud_connector.errors import ApiRefused, ApiUnavailable, TokenRefused
+from ricloud_connector.model import AVAILABLE, CONSUMED, EXPIRED, Proven, Rejection, Result, Window, id_of
 from ricloud_connector.readback import VerifiedCommit
 
 BATCH_IDS = 500
 READ_EACH_UP_TO = 20
-SENDS = 4  # the first, and three more for what is still available afterwards
+PAUSES_S = (0.2, 0.5, 1.0)
+"""Before each of three more sends of what is still available: a server may need a moment to apply one."""
+
+SENDERS = 4
 READERS = 8
+MAX_REFUSED = 100
+
+HowSeen = Literal["listing", "result", "found"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,98 +46,141 @@ class Confirmed:
     """A result that was seen not to be available any more after its acknowledgement."""
 
     listed: Listed
-    confirmed_by: Literal["listing", "result", "found"]
+    confirmed_by: HowSeen
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What came of acknowledging: the confirmed, and those which the API still calls available."""
+class Confirmation:
+    """What came of acknowledging: the confirmed, and those which the API still calls available after every send."""
 
     confirmed: list[Confirmed] = field(default_factory=list)
     refused: list[Listed] = field(default_factory=list)
 
 
 class Acknowledger:
-    """Sends acknowledgements for proven results; `confirm` then settles all that were sent since."""
+    """Sends acknowledgements for proven results; `confirm` then settles all that were sent since. For one thread."""
 
-    def __init__(self, client: RicloudClient, *, batch_ids: int = BATCH_IDS) -> None:
+    def __init__(
+        self, client: RicloudClient, *, batch_ids: int = BATCH_IDS, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self._client = client
         self._batch_ids = batch_ids
+        self._sleep = sleep
         self._sent: list[Listed] = []
+        self._refused: dict[str, ApiRefused] = {}
+        self._unanswered: ApiUnavailable | None = None
+        self._accepted = False
 
     def send(self, commit: VerifiedCommit, listed: Iterable[Listed]) -> None:
         """Acknowledge each listed result whose md5 and size are those proven by this commit; leave the others alone.
 
-        Raises: ApiUnavailable; then some may be acknowledged, which the next run finds out.
+        Where the API does not answer, nothing more is sent, and `confirm` looks what had come through. Raises: ApiRefused.
         """
+        if type(commit) is not VerifiedCommit:
+            raise TypeError("only what read_back has proven is acknowledged")
         eligible = [item for item in listed if commit.proven.get(item.id) == Proven(item.checksum, item.size)]
-        self._send_batches(eligible)
         self._sent += eligible
+        self._send_all(eligible)
 
-    def confirm(self) -> Outcome:
-        """Look which of the sent are still available, send those again up to three times, and tell."""
-        outcome, open_ = Outcome(), self._sent
-        self._sent = []
-        for attempt in range(SENDS):
-            if attempt:
-                self._send_batches(open_)
+    def confirm(self) -> Confirmation:
+        """Look which of the sent are still available, send those again up to three times, and tell.
+
+        Raises: ApiUnavailable where some are still available because the API did not answer; what was applied all the same
+        is found by the next run.
+        """
+        confirmation, open_, self._sent = Confirmation(), self._sent, []
+        for pause_s in (0.0, *PAUSES_S):
+            if pause_s:
+                again = [item for item in open_ if item.id not in self._refused]
+                if not again or self._unanswered is not None:
+                    break
+                self._sleep(pause_s)
+                self._send_all(again)
             still, how = self._still_available(open_)
-            outcome.confirmed += [Confirmed(item, how) for item in open_ if item.id not in still]
+            confirmation.confirmed += [Confirmed(item, how) for item in open_ if item.id not in still]
             open_ = [item for item in open_ if item.id in still]
-            if not open_:
-                break
-        outcome.refused = open_
-        return outcome
+        if open_ and self._unanswered is not None:
+            raise self._unanswered
+        confirmation.refused = open_
+        return confirmation
 
-    def _send_batches(self, items: Sequence[Listed]) -> None:
-        todo = [items[start : start + BATCH_IDS] for start in range(0, len(items), BATCH_IDS)]
-        while todo:
-            batch = todo.pop()
-            halves = self._send(batch)
-            todo += halves
+    def _send_all(self, items: Sequence[Listed]) -> None:
+        """Send in batches, a few at a time. After an error or a cancel nothing is sent but what is on its way already."""
+        if self._unanswered is not None:
+            return
+        with ThreadPoolExecutor(SENDERS) as pool:
+            futures = [pool.submit(self._send, batch) for batch in _split(items, self._batch_ids)]
+            try:
+                for future in futures:
+                    future.result()
+            except ApiUnavailable as error:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._unanswered = error
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
-    def _send(self, batch: Sequence[Listed]) -> list[Sequence[Listed]]:
-        """Send one batch; the batches to send in its place where it is too long or holds an id that is not taken."""
-        size = self._batch_ids
-        if len(batch) > size:
-            return [batch[start : start + size] for start in range(0, len(batch), size)]
+    def _send(self, batch: Sequence[Listed]) -> None:
+        """Send one batch; in parts where it is too long for the server or holds an id that the server will not take."""
+        if len(batch) > self._batch_ids:
+            for part in _split(batch, self._batch_ids):
+                self._send(part)
+            return
         try:
             self._client.send_acknowledgements([item.wire_id for item in batch])
+            self._accepted = True
         except ApiRefused as error:
             if error.status not in (400, 413):
                 raise
             if len(batch) == 1:
-                return []  # refused for good: `confirm` finds it still available and names it
+                self._note_refusal(batch[0], error)
+                return
             half = len(batch) // 2
             if error.status == 413:
-                self._batch_ids = half
-            return [batch[:half], batch[half:]]
-        return []
+                self._batch_ids = min(self._batch_ids, half)
+            self._send(batch[:half])
+            self._send(batch[half:])
 
-    def _still_available(self, items: Sequence[Listed]) -> tuple[set[str], Literal["listing", "result"]]:
+    def _note_refusal(self, item: Listed, error: ApiRefused) -> None:
+        """Refused for good: it is not sent again, and `confirm` names it where it is still available."""
+        self._refused[item.id] = error
+        if not self._accepted and len(self._refused) >= MAX_REFUSED:
+            raise error  # it is not the ids that this server refuses: 100,000 requests more would show nothing else
+
+    def _still_available(self, items: Sequence[Listed]) -> tuple[set[str], HowSeen]:
+        """The ids that are, or may be, available. What can be neither read nor found in a complete listing is not."""
         if len(items) <= READ_EACH_UP_TO:
             states = read_states(self._client, [item.id for item in items])
-            return {item.id for item in items if states[item.id] == AVAILABLE}, "result"
+            if None not in states.values():
+                return {result_id for result_id, state in states.items() if state not in (CONSUMED, EXPIRED)}, "result"
         oldest, newest = min(item.date_created for item in items), max(item.date_created for item in items)
         span = Window(oldest, newest + timedelta(microseconds=1))
         sent = {item.id for item in items}
         still = set[str]()
         for item in self._client.list_results(span):
-            if isinstance(item, Rejection) or item.state == AVAILABLE:
+            if isinstance(item, Rejection) or item.state not in (CONSUMED, EXPIRED):
                 still.add(id_of(item))
         return still & sent, "listing"
 
 
+def _split(items: Sequence[Listed], size: int) -> Iterator[Sequence[Listed]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
 def read_states(client: RicloudClient, ids: Sequence[str]) -> dict[str, str | None]:
-    """The present state of each result, read one by one; None where the API does not know it any more, or not a fact."""
+    """The present state of each result, read one by one, `available` where it cannot be made out.
+
+    None where the API does not know the result any more, or does not let it be asked for by id. Raises: ApiUnavailable,
+    TokenRefused, UntrustedAnswer.
+    """
 
     def read(result_id: str) -> str | None:
         try:
             answer = client.retrieve_result(result_id)
-        except ApiRefused as error:
-            if error.status in (404, 410):
-                return None
+        except TokenRefused:
             raise
+        except ApiRefused:
+            return None
         return answer.state if isinstance(answer, Result) else AVAILABLE
 
     if not ids:

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from ricloud_connector import __version__
-from ricloud_connector.errors import ApiUnavailable, RicloudError, SettingsError, TokenRefused
+from ricloud_connector.errors import RicloudError, SettingsError, TokenRefused
 from ricloud_connector.model import Window
 from ricloud_connector.report import ingest_with_progress
 from ricloud_connector.settings import Settings
@@ -111,8 +111,7 @@ def main() -> None:
         sys.exit(2)
     except RicloudError as error:
         click.echo(f"ricloud-connector: {error}", err=True)
-        settings_fault = isinstance(error, SettingsError | TokenRefused)
-        sys.exit(2 if settings_fault or (isinstance(error, ApiUnavailable) and not error.connected) else 1)
+        sys.exit(2 if isinstance(error, SettingsError | TokenRefused) else 1)
     except ImportError as error:
         click.echo(f"ricloud-connector: {error}", err=True)
         sys.exit(2)

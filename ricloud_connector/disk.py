@@ -11,23 +11,26 @@ import fcntl
 import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from ricloud_connector.errors import LakeError, UnsafeStore
 from ricloud_connector.model import DataFile
 
-_PART = re.compile(r"part-(\d{6,})\.parquet")
+# Exactly what `part_path` makes: a second spelling of a number would be a second file of that number.
+_PART = re.compile(r"part-([0-9]{6}|[1-9][0-9]{6,})\.parquet")
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents, each durable before what lies in it. Raises: LakeError."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    """Make a folder and its parents; those that are new are durable when this returns. Raises: LakeError."""
     try:
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
-        for folder in missing:
-            sync(folder.parent)
     except OSError as error:
         raise LakeError(f"cannot make the folder {path}: {error.strerror}") from error
+    for folder in missing:
+        sync(folder.parent)
 
 
 def sync(path: Path) -> None:
@@ -35,6 +38,33 @@ def sync(path: Path) -> None:
 
     After a failed fsync the kernel may have dropped the dirty pages: the caller must write anew, not sync again.
     """
+    _sync(path, forget=False)
+
+
+def settle(path: Path) -> None:
+    """Make a file durable and let go of the kernel's copy, so that what is read next comes from the disk. Raises: LakeError.
+
+    A page whose write failed may still be read back from memory, right to the last bit, until the machine restarts.
+    """
+    _sync(path, forget=True)
+
+
+def sync_upwards(folder: Path) -> None:
+    """Make a folder's entries, its own name and those of its parents durable, up to the mount point. Raises: LakeError.
+
+    Whoever made one of them may have died before syncing it. What we may not open, we did not make.
+    """
+    for above in (folder, *folder.parents):
+        try:
+            sync(above)
+        except LakeError as error:
+            if not isinstance(error.__cause__, PermissionError):
+                raise
+        if above.is_mount():
+            return
+
+
+def _sync(path: Path, *, forget: bool) -> None:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -42,6 +72,8 @@ def sync(path: Path) -> None:
                 fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
             else:
                 os.fsync(handle)
+                if forget:
+                    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             os.close(handle)
     except OSError as error:
@@ -58,7 +90,7 @@ def create(target: Path, staged: Path) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        if error.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+        if error.errno in _NO_HARD_LINKS:
             raise UnsafeStore(f"the file system of {target.parent} has no hard links: keep the lake elsewhere") from error
         if error.errno == errno.EXDEV:
             raise UnsafeStore(f"{staged.parent} and {target.parent} must be on one file system") from error
@@ -67,18 +99,26 @@ def create(target: Path, staged: Path) -> bool:
 
 
 def list_parts(folder: Path) -> list[DataFile]:
-    """The parts of a partition by number; none where there is no folder. Gaps are not looked for. Raises: LakeError."""
+    """The parts of a partition by number; none where there is no folder. Gaps are not looked for.
+
+    Raises: LakeError, also for a Parquet file that is none of the parts, since every engine reads it beside them.
+    """
     found = []
     try:
-        with os.scandir(folder) as entries:
+        try:
+            entries = os.scandir(folder)
+        except FileNotFoundError:
+            return []
+        with entries:
             for entry in entries:
                 match = _PART.fullmatch(entry.name)
                 if match:
                     facts = entry.stat()
                     path = folder / entry.name
                     found.append(DataFile(int(match[1]), path, facts.st_size, facts.st_mtime_ns, facts.st_ino))
-    except FileNotFoundError:
-        return []
+                elif entry.name.endswith(".parquet"):
+                    stray = folder / entry.name
+                    raise LakeError(f"{stray} is not part of the lake, but every reader takes it for a part: move it away")
     except OSError as error:
         raise LakeError(f"cannot list {folder}: {error.strerror}") from error
     return sorted(found)
@@ -89,27 +129,34 @@ def part_path(folder: Path, number: int) -> Path:
 
 
 def replace(path: Path, staged: Path) -> None:
-    """Swap a cache file in one step; it may be lost in a power cut, which is what caches are for."""
+    """Swap a cache file in one step; it may be lost or torn in a power cut, which its reader finds out."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     os.replace(staged, path)
 
 
-def probe(folder: Path) -> None:
+def discard(path: Path) -> None:
+    """Remove a staging file that nobody needs."""
+    with suppress(OSError):  # what cannot be removed goes with its folder, now or when a later run sweeps it
+        path.unlink(missing_ok=True)
+
+
+def probe(folder: Path, staging: Path) -> None:
     """Prove that this file system refuses to create what exists and shows what was written. Raises: UnsafeStore, LakeError.
 
     One fixed key: `probe`. It is created once in the life of a lake; every run asks for it to be refused again.
     """
-    target, staged = folder / "probe", folder / f"probe-{os.getpid()}-{os.urandom(4).hex()}"
+    target, staged = folder / "probe", staging / "probe"
     text = b"This file must never be replaced.\n"
     try:
         staged.write_bytes(text)
         sync(staged)
-        create(target, staged)
-        sync(folder)
+        if create(target, staged):
+            sync(folder)
         if create(target, staged):
             raise UnsafeStore(f"{folder} lets a file be created twice: nothing would be acknowledged safely")
         if target.read_bytes() != text:
-            raise UnsafeStore(f"{target} does not read back as it was written")
+            raise UnsafeStore(f"{target} does not read back as it was written; if somebody else wrote it, remove it")
     except OSError as error:
-        raise LakeError(f"the lake is not writable: {folder}: {error.strerror}") from error
+        raise LakeError(f"cannot write in {folder}: {error.strerror}") from error
     finally:
-        staged.unlink(missing_ok=True)
+        discard(staged)

@@ -3,11 +3,15 @@
 Works in rounds: all transfers of a batch run once, bounded; those that failed in a way that can be helped are helped
 (a pause, a fresh signed URL, a restart) and run again together in the next round. Only a content whose length and md5
 are those listed leaves this module as `Content`.
+
+A fault of one result is its `Rejection`. One that is `transient` tells of a host, the API or the disk and not of the
+result: also of results that were not tried any more because those before them found nobody there.
 """
 
 from __future__ import annotations
 
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,26 +19,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ricloud_connector.errors import ApiError, ContentError, LakeError
-from ricloud_connector.location import (
-    BucketLocation,
-    HttpLocation,
-    LocalLocation,
-    Location,
-    Policy,
-    http_location,
-    locate,
-)
-from ricloud_connector.model import AVAILABLE, CONSUMED, Content, Rejection, Result
-from ricloud_connector.sink import Sink
+from ricloud_connector.download import NO_ROOM, Download
+from ricloud_connector.errors import ApiError, ApiRefused, ApiUnavailable, ContentError, LakeError
+from ricloud_connector.location import BucketLocation, HttpLocation, LocalLocation, Policy, http_location, locate
+from ricloud_connector.model import AVAILABLE, CONSUMED, Content, Rejection, Result, SignedUrl
+from ricloud_connector.redact import clean
+from ricloud_connector.sink import MEMORY_BYTES, Sink
 from ricloud_connector.stores import ContentStore, Remedy, Transfer, TransferFault
+from ricloud_connector.stores.health import Health
 
-ROUNDS = 5
-MAX_RENEWALS = 2
-MAX_REDIRECTS = 3
-MAX_RESTARTS = 2
+MAX_CONTENT_BYTES = 1024**4
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
-KEPT_BYTES = 32 * 1024 * 1024  # of unfinished contents in memory between two rounds; beyond it they start again
+LONGEST_REST_S = 300.0  # that hosts ask for, together, in one call of `fetch`
+KEPT_BYTES = 32 * 1024 * 1024  # of broken contents in memory until their next try; beyond it they start again
 RENEWERS = 8
 
 
@@ -55,7 +52,10 @@ Outcome = Content | Rejection | Elsewhere
 
 
 class Fetcher:
-    """Turns results into contents. `staging` is a folder on a local disk that belongs to this run alone."""
+    """Turns results into contents. `staging` is a folder on a local disk that belongs to this run alone.
+
+    A content listed with more than `max_bytes` is not read at all.
+    """
 
     def __init__(
         self,
@@ -65,195 +65,208 @@ class Fetcher:
         *,
         http: ContentStore,
         local: ContentStore | None = None,
+        max_bytes: int = MAX_CONTENT_BYTES,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._retrieve, self._policy, self._staging, self._sleep = retrieve, policy, staging, sleep
         self._http, self._local = http, local
+        self._max_bytes = max_bytes
+        self._health = Health(clock)
+        self._kept_bytes = 0
+        self._large: set[Download] = set()  # in flight, on their way to a file
 
     def fetch(self, results: Sequence[Result]) -> Iterator[Outcome]:
         """One outcome per result, in the order in which they are done.
 
         Raises: LakeError when the staging folder cannot be written; a fault of one result is its `Rejection` instead.
         """
-        downloads = [_Download(Sink(result, self._staging)) for result in results]
+        downloads = [Download(Sink(result, self._staging)) for result in results]
+        rest_s = LONGEST_REST_S
+        self._large.clear()
         try:
-            for attempt in range(ROUNDS):
-                yield from self._round(downloads)
+            yield from self._refuse_too_large(downloads)
+            while True:
+                yield from self._round([download for download in downloads if not download.done])
+                yield from self._give_up([download for download in downloads if not download.done])
                 downloads = [download for download in downloads if not download.done]
                 if not downloads:
                     return
-                self._forget_beyond_budget(downloads)
-                self._sleep(_pause_s(attempt, downloads))
-            for download in downloads:
-                yield download.give_up()
+                asked_s = min(rest_s, max(download.asked_s for download in downloads))
+                rest_s -= asked_s
+                self._sleep(max(asked_s, _pause_s(downloads)))
         finally:
             for download in downloads:
                 if not download.done:
                     download.sink.discard()
 
-    def _round(self, downloads: list[_Download]) -> Iterator[Outcome]:
-        yield from self._renew([download for download in downloads if download.renew])
+    def _refuse_too_large(self, downloads: Iterable[Download]) -> Iterator[Outcome]:
         for download in downloads:
-            if not download.done and download.location is None:
-                yield from self._locate(download)
-        pending = [download for download in downloads if not download.done and download.location is not None]
-        for store, kind in ((self._http, HttpLocation), (self._local, LocalLocation), (None, BucketLocation)):
+            if download.size > self._max_bytes:
+                said = f"{download.size} bytes are listed; at most {self._max_bytes} are read"
+                yield download.reject(ContentError("too_large", said))
+
+    def _round(self, downloads: list[Download]) -> Iterator[Outcome]:
+        self._health.start_round()
+        yield from self._renew([download for download in downloads if download.renew])
+        yield from self._locate(downloads)
+        pending = [download for download in downloads if not download.done]
+        self._kept_bytes = sum(download.sink.in_memory for download in pending)
+        for kind, store in ((HttpLocation, self._http), (LocalLocation, self._local), (BucketLocation, None)):
             ready = {id(download.sink): download for download in pending if isinstance(download.location, kind)}
             if store is None:
                 for download in ready.values():
                     yield download.reject(ContentError("no_location", "this kind of place is not read by this version"))
                 continue
-            transfers = (Transfer(download.place(), download.sink) for download in ready.values())
-            for transfer, fault in store.transfer(transfers):
+            for transfer, fault in store.transfer(self._feed(ready.values())):
                 yield from self._judge(ready[id(transfer.sink)], fault)
 
-    def _locate(self, download: _Download) -> Iterator[Outcome]:
-        try:
-            download.location = locate(download.result, self._policy)
-        except ContentError as error:
-            # A missing signed URL may have been missing only in the list: the result itself decides.
-            unsigned = download.result.signed_url is None and "signed_url" in self._policy.read
-            if unsigned and download.renewals == 0:
-                download.renew, download.fault = True, _fault_of(error)
-                yield from self._renew([download])
-                if not download.done:
-                    yield from self._locate(download)
-            else:
-                yield download.reject(error)
-
-    def _renew(self, downloads: list[_Download]) -> Iterator[Outcome]:
-        """Read results anew, some at a time: their signed URLs are fresh afterwards, or their state says why not."""
-        if not downloads:
-            return
-        with ThreadPoolExecutor(min(RENEWERS, len(downloads))) as pool:
-            for download, answer in zip(downloads, pool.map(self._ask, downloads), strict=True):
-                download.renew, download.renewals, download.location = False, download.renewals + 1, None
-                if isinstance(answer, ApiError):
-                    yield download.reject(ContentError("unreachable", f"cannot be read again: {answer}", transient=True))
-                elif isinstance(answer, Rejection) or not download.same_content(answer):
-                    yield download.reject(ContentError("changed", "the API now lists another md5, size or date for it"))
-                elif answer.state == CONSUMED:
-                    yield download.elsewhere()
-                elif answer.state != AVAILABLE:
-                    yield download.reject(ContentError("gone", f"its state is now {answer.state!r}"))
-                else:
-                    download.result = answer
-
-    def _ask(self, download: _Download) -> Result | Rejection | ApiError:
-        try:
-            return self._retrieve(download.result.id)
-        except ApiError as error:
-            return error
-
-    def _judge(self, download: _Download, fault: TransferFault | None) -> Iterator[Outcome]:
-        """What follows from one transfer: an outcome, or another try in the next round."""
-        sink = download.sink
-        if isinstance(sink.fault, LakeError):
-            raise sink.fault
-        if fault is None:
+    def _locate(self, downloads: Iterable[Download]) -> Iterator[Outcome]:
+        unsigned = []
+        for download in downloads:
+            if download.done or download.location is not None:
+                continue
             try:
-                if sink.fault is not None:
-                    raise sink.fault
-                yield download.deliver()
+                download.location = locate(download.result, self._policy)
             except ContentError as error:
-                download.fault = _fault_of(error)
-                if download.restarts:
+                # A missing signed URL may have been missing only in the list: the result itself decides.
+                if download.result.signed_url is None and "signed_url" in self._policy.read and not download.renewals:
+                    unsigned.append(download)
+                else:
                     yield download.reject(error)
-                else:  # a wrong md5 or length may be a fault of the way: once more from the first byte
-                    download.restart()
+        if unsigned:
+            yield from self._renew(unsigned)
+            yield from self._locate(unsigned)
+
+    def _renew(self, downloads: list[Download]) -> Iterator[Outcome]:
+        """Read results anew, some at a time: their signed URLs are fresh afterwards, or their state says why not."""
+        for download, answer in zip(downloads, self._ask([download.result.id for download in downloads]), strict=True):
+            download.renew, download.renewals, download.location = False, download.renewals + 1, None
+            if isinstance(answer, ApiRefused) and answer.status in (404, 410):
+                yield download.reject(ContentError("gone", "the API does not know it any more"))
+            elif isinstance(answer, ApiError):
+                yield download.reject(ContentError("unreachable", f"cannot be read again: {answer}", transient=True))
+            elif isinstance(answer, Rejection) or not download.same_content(answer):
+                yield download.reject(ContentError("changed", "the API now lists another md5, size or date for it"))
+            elif answer.state == CONSUMED:
+                download.drop()
+                yield Elsewhere(download.sink.result)
+            elif answer.state != AVAILABLE:
+                yield download.reject(ContentError("gone", f"its state is now {clean(answer.state)!r}"))
+            else:
+                download.result = answer
+
+    def _ask(self, result_ids: list[str]) -> list[Result | Rejection | ApiError]:
+        """Each result as it is now; after some failures in a row the rest is not asked for."""
+        silent = 0
+
+        def ask(result_id: str) -> Result | Rejection | ApiError:
+            nonlocal silent
+            if silent >= RENEWERS:
+                return ApiUnavailable("not asked for, since the API does not answer")
+            try:
+                answer: Result | Rejection | ApiError = self._retrieve(result_id)
+            except ApiUnavailable as error:
+                silent += 1
+                return error
+            except ApiError as error:
+                answer = error
+            silent = 0
+            return answer
+
+        if not result_ids:
+            return []
+        with ThreadPoolExecutor(min(RENEWERS, len(result_ids))) as pool:
+            return list(pool.map(ask, result_ids))
+
+    def _feed(self, downloads: Iterable[Download]) -> Iterator[Transfer]:
+        """The transfers of this round, asked for one by one as there is room for them in flight."""
+        for download in downloads:
+            if not self._health.may_try(download.host):
+                download.hold(TransferFault("unreachable", f"{clean(download.host)} does not answer: not tried", Remedy.RESUME))
+            elif not self._has_room(download):
+                said = f"the staging folder has no room for {download.size} bytes and for their copy in the lake"
+                download.hold(TransferFault(NO_ROOM, said, Remedy.RESUME))
+            else:
+                self._kept_bytes -= download.sink.in_memory
+                yield download.start()
+
+    def _has_room(self, download: Download) -> bool:
+        """Whether the disk takes it whole, beside those in flight: one that fills the disk would take all others along."""
+        if download.size <= MEMORY_BYTES:
+            return True
+        try:
+            free = shutil.disk_usage(self._staging).free
+        except OSError as error:
+            raise LakeError(f"cannot look at the staging folder {self._staging}: {error.strerror}") from error
+        if free < download.missing + download.size + sum(other.missing for other in self._large):
+            return False
+        self._large.add(download)
+        return True
+
+    def _judge(self, download: Download, fault: TransferFault | None) -> Iterator[Outcome]:
+        """What follows from one transfer: an outcome, or another try in the next round."""
+        self._large.discard(download)
+        if isinstance(download.sink.fault, LakeError):
+            raise download.sink.fault
+        silent = fault is not None and fault.remedy in (Remedy.RESUME, Remedy.LATER) and not download.advanced
+        (self._health.failed if silent else self._health.answered)(download.host)
+        if fault is None or (fault.remedy is Remedy.RESUME and download.advanced and not download.missing):
+            yield from self._prove(download)
             return
         download.fault = fault
-        if fault.remedy is Remedy.RENEW and download.renewals < MAX_RENEWALS:
+        if fault.remedy is Remedy.RESUME:
+            download.count_try()
+        elif fault.remedy is Remedy.RENEW and download.may_renew:
             download.renew = True
-        elif fault.remedy is Remedy.RESTART and download.restarts < MAX_RESTARTS:
+        elif fault.remedy is Remedy.RESTART and download.may_restart:
             download.restart()
-        elif fault.remedy is Remedy.FOLLOW and download.redirects < MAX_REDIRECTS:
-            yield from self._follow(download, fault.target or "")
-        elif fault.remedy is not Remedy.RESUME:
+        elif fault.remedy is Remedy.FOLLOW and download.may_follow:
+            yield from self._follow(download, SignedUrl(fault.target or "", None))
+        else:
             yield download.give_up()
+        self._keep(download)
 
-    def _follow(self, download: _Download, target: str) -> Iterator[Outcome]:
-        download.redirects += 1
+    def _prove(self, download: Download) -> Iterator[Outcome]:
         try:
-            location = http_location(target, self._policy)
+            if isinstance(download.sink.fault, ContentError):
+                raise download.sink.fault
+            outcome: Outcome | None = download.deliver()
         except ContentError as error:
-            yield download.reject(error)
-            return
-        download.sink.restart()
-        download.location = location
+            outcome = None
+            if download.restarts:
+                outcome = download.reject(error)
+            else:  # a wrong md5 or length may be a fault of the way: once more from the first byte
+                download.fault = TransferFault(error.reason, error.detail, Remedy.RESTART)
+                download.restart()
+        if outcome is not None:
+            yield outcome
 
-    @staticmethod
-    def _forget_beyond_budget(downloads: Iterable[_Download]) -> None:
-        kept = 0
+    def _follow(self, download: Download, target: SignedUrl) -> Iterator[Outcome]:
+        try:
+            download.follow(http_location(target, self._policy))
+        except ContentError as error:
+            yield download.reject(ContentError(error.reason, f"a redirect: {error.detail}"))
+
+    def _keep(self, download: Download) -> None:
+        """Keep what came of it until its next try, in a closed file or within a budget of memory."""
+        download.sink.rest()
+        if self._kept_bytes + download.sink.in_memory > KEPT_BYTES:
+            download.forget()
+        self._kept_bytes += download.sink.in_memory
+
+    def _give_up(self, downloads: Iterable[Download]) -> Iterator[Outcome]:
+        """End those that have had their tries, and those that wait for a host which has been down for long."""
         for download in downloads:
-            kept += download.sink.in_memory
-            if kept > KEPT_BYTES:
-                kept -= download.sink.in_memory
-                download.sink.restart()
+            waited = download.release()
+            # Where the host came back within this round, to have waited for it is no try.
+            if waited and (download.lacks_room or self._health.is_down(download.host)):
+                download.count_try()
+            if not download.may_resume or (download.resumes and self._health.is_lost(download.host)):
+                yield download.give_up()
 
 
-class _Download:
-    """The state of one result between rounds."""
-
-    def __init__(self, sink: Sink) -> None:
-        self.sink = sink
-        self.result = sink.result
-        self.location: Location | None = None
-        self.fault: TransferFault | None = None
-        self.done = self.renew = False
-        self.renewals = self.restarts = self.redirects = 0
-
-    def place(self) -> Location:
-        assert self.location is not None
-        return self.location
-
-    def same_content(self, answer: Result) -> bool:
-        listed = self.sink.result
-        return (answer.checksum, answer.size, answer.date_created) == (
-            listed.checksum,
-            listed.size,
-            listed.date_created,
-        )
-
-    def restart(self) -> None:
-        self.restarts += 1
-        self.sink.restart()
-
-    def deliver(self) -> Content:
-        content = self.sink.finish()
-        self.done = True
-        return content
-
-    def elsewhere(self) -> Elsewhere:
-        self.sink.discard()
-        self.done = True
-        return Elsewhere(self.sink.result)
-
-    def reject(self, error: ContentError) -> Rejection:
-        self.sink.discard()
-        self.done = True
-        return Rejection.of(
-            self.sink.result,
-            error.reason,
-            error.detail,
-            actual_checksum=error.actual_checksum,
-            actual_size=error.actual_size,
-            transient=error.transient,
-        )
-
-    def give_up(self) -> Rejection:
-        fault = self.fault or TransferFault("unreachable", "not tried", Remedy.RESUME)
-        return self.reject(ContentError(fault.reason, fault.detail, transient=fault.remedy is Remedy.RESUME))
-
-
-def _fault_of(error: ContentError) -> TransferFault:
-    return TransferFault(error.reason, error.detail, Remedy.RESTART)
-
-
-def _pause_s(attempt: int, downloads: list[_Download]) -> float:
-    """Seconds before the next round: what a host asked for, else growing with jitter; none where no host is to rest."""
-    faults = [download.fault for download in downloads if download.fault is not None]
-    if not any(fault.remedy is Remedy.RESUME for fault in faults):
-        return 0.0
-    asked = max((fault.retry_after_s for fault in faults), default=0.0)
-    return max(asked, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+def _pause_s(downloads: Iterable[Download]) -> float:
+    """Seconds before the next round: growing, with jitter; none where no host is to rest."""
+    tries = max((download.tries for download in downloads if download.resumes), default=0)
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (tries - 1)) * random.uniform(0.5, 1.0) if tries else 0.0  # noqa: S311  # jitter

@@ -23,9 +23,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from ricloud_connector import disk, partition
-from ricloud_connector.errors import ForeignLake, LakeError, SettingsError
+from ricloud_connector.errors import ForeignLake, LakeError, SettingsError, UnreadablePart, UnsafeStore
 from ricloud_connector.partition import Partition
-from ricloud_connector.parts import PartWriter, StagedPart, read_groups, read_metadata
+from ricloud_connector.parts import PartWriter, StagedPart, read_footer, read_groups, read_keys
 from ricloud_connector.readback import prove_staged
 from ricloud_connector.schemas import DATASETS, FORMAT, Dataset
 from ricloud_connector.staging import opened_staging
@@ -51,13 +51,16 @@ class Lake:
     def opened(self) -> Iterator[Lake]:
         """Make the lake ready: folders, probe (step 0), organisation, a staging folder that goes with this run.
 
-        Raises: SettingsError where it cannot be written, ForeignLake, UnsafeStore.
+        Raises: SettingsError where it cannot be written, ForeignLake, UnsafeStore, UnreadablePart.
         """
         with ExitStack() as stack:
             try:
                 disk.make_folder(self.data)
-                stack.enter_context(opened_staging(self.staging))
-                disk.probe(self.control)
+                disk.sync_upwards(self.data)
+                self.staging = stack.enter_context(opened_staging(self.control / "staging" / self.run_id))
+                disk.probe(self.control, self.staging)
+            except UnsafeStore:
+                raise
             except LakeError as error:
                 if isinstance(error.__cause__, OSError):
                     raise SettingsError(f"RICLOUD_LAKE={self.root} is not writable: {error}") from error
@@ -81,9 +84,10 @@ class Lake:
         return self.data / dataset.name / f"created_date={day.isoformat()}"
 
     def scan(self, dataset: Dataset, day: date) -> Partition:
-        """Step 2: the partition as it is now. Raises: BrokenChain, UnreadablePart, ForeignLake."""
+        """Step 2: the partition as it is now. Raises: BrokenChain, UnreadablePart, ForeignLake, LakeError."""
         cache = self.control / "index" / dataset.name / f"{day.isoformat()}.arrow"
-        return partition.scan(dataset, day, self.folder(dataset, day), cache, self._check)
+        folder = self.folder(dataset, day)
+        return partition.scan(dataset, day, folder, cache=cache, scratch=self.staging, check=self._check)
 
     def writer(self, dataset: Dataset) -> PartWriter:
         """A new file in staging (step 4). Its footer says format, organisation and origin."""
@@ -96,7 +100,7 @@ class Lake:
         return PartWriter(dataset, self.staging / f"part-{self._staged}", metadata)
 
     def commit_table(self, dataset: Dataset, day: date, table: pa.Table) -> int:
-        """Commit the rows that the partition lacks; returns how many of them this call had to write."""
+        """Commit the rows that the partition lacks; returns how many of them this call had to write. Raises: LakeError."""
         table = table.filter(self.scan(dataset, day).missing(table))
         if not table.num_rows:
             return 0
@@ -110,44 +114,51 @@ class Lake:
 
         Returns how many rows this call added. Raises: LakeError when the disk refuses; then nothing was published, or all.
         """
-        added = 0
+        folder = self.folder(staged.dataset, day)
+        added, ready = 0, False
         try:
+            keys = read_keys(staged.path, staged.dataset)
             for _ in range(MAX_RACES):
                 found = self.scan(staged.dataset, day)
-                missing = found.missing(staged.keys)
-                lacking = missing.to_pylist().count(True)
+                missing = found.missing(keys)
+                lacking = missing.true_count
                 if lacking == 0:
                     return added
-                if lacking < staged.keys.num_rows:
-                    staged = self._subtract(staged, found)
-                prove_staged(staged)
-                disk.sync(staged.path)
-                folder = self.folder(staged.dataset, day)
-                disk.make_folder(folder)
-                created = disk.create(disk.part_path(folder, len(found.parts)), staged.path)
-                disk.sync(folder)
-                added = staged.keys.num_rows if created else added
+                if lacking < len(missing):
+                    staged, keys, ready = self._subtract(staged, missing), keys.filter(missing), False
+                if not ready:
+                    prove_staged(staged)
+                    disk.sync(staged.path)  # once: a file whose fsync failed is thrown away
+                    disk.make_folder(folder)
+                    ready = True
+                if disk.create(disk.part_path(folder, len(found.parts)), staged.path):
+                    added = lacking
+                    disk.sync(folder)
             raise LakeError(f"{day}: lost {MAX_RACES} races for the next part of {staged.dataset.name}")
         finally:
-            staged.path.unlink(missing_ok=True)
+            disk.discard(staged.path)
 
-    def _subtract(self, staged: StagedPart, found: Partition) -> StagedPart:
-        """The staged part without the rows that are stored now."""
+    def _subtract(self, staged: StagedPart, missing: pa.Array) -> StagedPart:
+        """The staged part with only those rows that are missing."""
+        first = 0
         with self.writer(staged.dataset) as writer:
-            for rows in read_groups(staged.path):
-                rest = rows.filter(found.missing(rows))
+            for rows in read_groups(staged.path, staged.dataset):
+                rest = rows.filter(missing.slice(first, rows.num_rows))
+                first += rows.num_rows
                 if rest.num_rows:
                     writer.write(rest)
             remaining = writer.finish()
-        staged.path.unlink()
+        disk.discard(staged.path)
         return remaining
 
     def _check(self, footer: dict[str, str]) -> None:
         """Whether a part's footer fits this lake and this version. Raises: ForeignLake."""
         written = footer.get("ricloud_format", "")
-        if not written.isdigit() or int(written) > FORMAT:
+        if not (written.isascii() and written.isdigit()):
+            raise ForeignLake(f"the lake {self.root} has a part that is not ours: set RICLOUD_LAKE to another folder")
+        if int(written) > FORMAT:
             raise ForeignLake(
-                f"the lake {self.root} has a part of format {written or 'unknown'}; this version reads up to {FORMAT}: "
+                f"the lake {self.root} has a part of format {int(written)}; this version reads up to {FORMAT}: "
                 "upgrade ricloud-connector, or set RICLOUD_LAKE to another folder"
             )
         self.claim(footer.get("ricloud_organisation") or None)
@@ -156,11 +167,17 @@ class Lake:
             self.other_origin = origin
 
     def _recognise(self) -> None:
-        """Learn from any one part whose lake this is."""
+        """Learn from any one part whose lake this is. Raises: ForeignLake; UnreadablePart where no part can be read."""
+        unreadable: UnreadablePart | None = None
         for dataset in DATASETS:
             for part in (self.data / dataset.name).glob("created_date=*/part-000000.parquet"):
-                self._check(read_metadata(part))
-                return
+                try:
+                    self._check(read_footer(part))
+                    return
+                except UnreadablePart as error:
+                    unreadable = error  # the scan of its own partition says so: the others go on
+        if unreadable is not None:
+            raise unreadable
 
 
 def absolute_lake(text: str) -> Path:

@@ -13,12 +13,20 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from ricloud_connector.errors import ContentError
-from ricloud_connector.model import Result
+from ricloud_connector.model import Result, SignedUrl
 from ricloud_connector.redact import clean
 
-_HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
+MAX_URL_CHARACTERS = 16_384
+
 _URL_CHARACTERS = re.compile(r"[!-\[\]-~]+")  # printable ASCII without space and backslash
+_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.(?!-)[a-z0-9_-]{1,63})*\.?")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # a last label that makes a resolver read the whole name as an address
+_UNPORTABLE = re.compile(r"[\x00\ud800-\udfff]")
+
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_UNICAST = ipaddress.ip_network("2000::/3")  # all of IPv6 that is given out to the public
+# What `is_global` of some Python versions lets through: Azure's host agent, protocol assignments, documentation.
+_SPECIAL = tuple(map(ipaddress.ip_network, ("168.63.129.16/32", "192.0.0.0/24", "3fff::/20")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,7 @@ def locate(result: Result, policy: Policy) -> Location:
     """
     for kind in policy.read:
         if kind == "signed_url" and result.signed_url is not None:
-            return http_location(result.signed_url.url, policy)
+            return http_location(result.signed_url, policy)
         if kind == "bucket" and result.url is not None and not result.url.startswith("local://"):
             return bucket_location(result.url, policy)
     if result.url is not None and result.url.startswith("local://"):
@@ -74,30 +82,47 @@ def locate(result: Result, policy: Policy) -> Location:
     raise ContentError("no_location", "the result has no signed_url, and no url that RICLOUD_READ allows")
 
 
-def http_location(url: str, policy: Policy) -> HttpLocation:
+def http_location(signed: SignedUrl, policy: Policy) -> HttpLocation:
     """A URL of which our parser and libcurl's cannot think differently: plain characters, no user, no backslash.
 
     Raises: ContentError `forbidden_url`.
     """
-    if not _URL_CHARACTERS.fullmatch(url):
-        raise ContentError("forbidden_url", "the signed URL holds a space, a backslash or a character beyond ASCII")
+    found = _http_location(signed, policy)
+    if isinstance(found, str):
+        # Raised here, where no variable holds the URL in clear: some logs show a traceback's variables.
+        raise ContentError("forbidden_url", f"the signed URL {found}")
+    return found
+
+
+def _http_location(signed: SignedUrl, policy: Policy) -> HttpLocation | str:
+    """The location, or what is wrong with the URL."""
+    if len(signed.url) > MAX_URL_CHARACTERS:
+        return f"has {len(signed.url)} characters"
+    if not _URL_CHARACTERS.fullmatch(signed.url):
+        return "holds a space, a backslash or a character beyond ASCII"
     try:
-        parts = urlsplit(url)
-        name, port = parts.hostname or "", parts.port
+        parts = urlsplit(signed.url)
+        name, address = _host_of(parts.hostname or "")
+        port = parts.port if parts.port is not None else (443 if parts.scheme == "https" else 80)
     except ValueError:
-        raise ContentError("forbidden_url", "the signed URL cannot be parsed") from None
-    if parts.scheme not in ("https", "http") or "@" in parts.netloc:
-        raise ContentError("forbidden_url", f"the signed URL has the scheme {clean(parts.scheme)!r} or names a user")
-    if not _is_host(name):
-        raise ContentError("forbidden_url", f"the signed URL has no usable host: {clean(name)!r}")
-    port = port if port is not None else (443 if parts.scheme == "https" else 80)
+        return "has no host that every parser reads alike, or an impossible port"
+    if parts.scheme not in ("https", "http"):
+        return f"has the scheme {clean(parts.scheme)!r}"
+    if "@" in parts.netloc:
+        return "names a user"
     host = f"{name}:{port}"
-    trusted = host in policy.content_hosts or name in policy.content_hosts
+    trusted = not {allowed.lower() for allowed in policy.content_hosts}.isdisjoint({host, name})
     if parts.scheme == "http" and not trusted:
-        raise ContentError("forbidden_url", f"{host} is not https; if it is yours, set RICLOUD_CONTENT_HOSTS={host}")
-    bracketed = f"[{name}]" if ":" in name else name
+        return f"is not https; if {host} is yours, set RICLOUD_CONTENT_HOSTS={host}"
+    if address is not None and not trusted and not is_public(address):
+        return not_public(host, address)
     query = f"?{parts.query}" if parts.query else ""
-    return HttpLocation(f"{parts.scheme}://{bracketed}:{port}{parts.path or '/'}{query}", host, trusted)
+    return HttpLocation(f"{parts.scheme}://{host}{parts.path or '/'}{query}", host, trusted)
+
+
+def not_public(host: str, address: str) -> str:
+    """What is wrong with a host at an address that is not public, and how to allow it."""
+    return f"leads to {clean(address)}, which is no public address; if it is yours, set RICLOUD_CONTENT_HOSTS={clean(host)}"
 
 
 def local_location(url: str, policy: Policy) -> LocalLocation:
@@ -108,7 +133,7 @@ def local_location(url: str, policy: Policy) -> LocalLocation:
     root = policy.local_root.rstrip("/")
     inside = path.removeprefix(root + "/") if path.startswith(root + "/") else path.removeprefix("/")
     segments = tuple(segment for segment in inside.split("/") if segment not in ("", "."))
-    if not segments or ".." in segments or "\0" in path:
+    if not segments or ".." in segments or _UNPORTABLE.search(path):
         raise ContentError("forbidden_url", "the local:// path does not name a file below RICLOUD_LOCAL_ROOT")
     return LocalLocation(segments)
 
@@ -125,24 +150,34 @@ def bucket_location(url: str, policy: Policy) -> BucketLocation:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is a public unicast one, looking through every form that embeds an IPv4 address."""
+    """Whether an IP address is a public unicast one, looking through the forms that embed an IPv4 address."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
     if isinstance(ip, ipaddress.IPv6Address):
-        embedded = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if embedded is None and (ip in _NAT64 or ip.packed[:12] == bytes(12)):
+        embedded = ip.ipv4_mapped or ip.sixtofour
+        if embedded is None and ip in _NAT64:
             embedded = ipaddress.IPv4Address(ip.packed[12:])
         if embedded is not None:
             return is_public(str(embedded))
-    return ip.is_global and not ip.is_multicast
-
-
-def _is_host(name: str) -> bool:
-    if ":" in name:
-        try:
-            return ipaddress.ip_address(name).version == 6
-        except ValueError:
+        if ip not in _UNICAST:
             return False
-    return bool(_HOST.fullmatch(name))
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _SPECIAL)
+
+
+def _host_of(name: str) -> tuple[str, str | None]:
+    """A host as it is compared and connected to, and the address if it is one; an IPv6 address in its short form.
+
+    Raises: ValueError for what is neither a name nor an address written in the one way that everybody reads alike.
+    """
+    if ":" in name:
+        if "%" in name:
+            raise ValueError("an address of one link only")
+        address = ipaddress.IPv6Address(name).compressed
+        return f"[{address}]", address
+    if not _NAME.fullmatch(name):
+        raise ValueError("not a name")
+    if _NUMBER.fullmatch(name.removesuffix(".").rpartition(".")[2]):
+        return name, str(ipaddress.IPv4Address(name))
+    return name, None

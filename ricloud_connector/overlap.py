@@ -32,6 +32,10 @@ class ahead(Generic[T]):  # noqa: N801  # reads as a verb: for page in ahead(pag
         return iter(self)
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop the thread at its next item and wait for it; nothing more comes. Safe to call again."""
         self._stop.set()
         self._thread.join()
 

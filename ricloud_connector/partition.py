@@ -1,11 +1,13 @@
 """What one partition of a dataset holds: its chain of parts and an index of their rows. I/O: local files, a cache.
 
 Files never change, so each is read once for its index; the index is kept under `control/` and may be deleted at any time.
-It is never proof of anything: what is acknowledged is read back from the parts themselves.
+It decides what is fetched, so that a torn or mixed-up one must not be believed: it ends in its own digest and names the
+files it was made from. It is never proof of anything: what is acknowledged is read back from the parts themselves.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -14,16 +16,20 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ricloud_connector import disk
 from ricloud_connector.errors import BrokenChain
 from ricloud_connector.model import DataFile
-from ricloud_connector.parts import read_columns, read_metadata
-from ricloud_connector.schemas import Dataset
+from ricloud_connector.parts import read_index
+from ricloud_connector.schemas import CONTENTS, Dataset
 
 _LISTINGS = 5  # a folder that grows while it is listed may show a part and not the one before it
+
+_Identity = tuple[int, int, int, int]
+_Footer = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,42 +41,63 @@ class Partition:
     parts: tuple[DataFile, ...]
     index: pa.Table
 
-    def missing(self, keys: pa.Table) -> pa.ChunkedArray:
-        """For each row of `keys` (the dataset's key columns) whether this partition lacks it: booleans."""
-        return pc.invert(pc.is_in(_joined(keys, self.dataset), value_set=_joined(self.index, self.dataset)))
+    def missing(self, rows: pa.Table) -> pa.Array:
+        """For each row of `rows` whether it is to be stored: neither here already nor a repetition among the rows themselves.
+
+        Of a content that is stored whole no chunk is missing, not even where the rows hold another version of it.
+        """
+        keys = _joined(rows, self.dataset)
+        stored = pc.is_in(keys, value_set=_joined(self.index, self.dataset))
+        if self.dataset is CONTENTS:
+            whole = self.whole_results().column("result_id")
+            stored = pc.or_(stored, pc.is_in(rows.column("result_id"), value_set=whole).combine_chunks())
+        return pc.and_not(_first_occurrences(keys), stored)
 
     def whole_results(self) -> pa.Table:
         """Of a contents partition, a row per result of which every chunk is stored.
 
         Columns: `result_id`, `checksum`, `size`, `date_created`, and `part`, the number of the part with its last chunk.
         """
-        several = pc.any(pc.greater(self.index.column("chunk_count"), 1)).as_py()
-        if not several:
-            return self.index.select(["result_id", "checksum", "size", "date_created", "part"])
-        keys = ["result_id", "checksum", "size", "date_created", "chunk_count"]
-        counted = self.index.group_by(keys, use_threads=False).aggregate([("chunk_index", "count"), ("part", "max")])
+        columns = ["result_id", "checksum", "size", "date_created", "part"]
+        single = pc.equal(self.index.column("chunk_count"), 1)
+        chunks = self.index.filter(pc.invert(single))
+        if not chunks.num_rows:
+            return self.index.select(columns)
+        counted = chunks.group_by([*columns[:-1], "chunk_count"]).aggregate([("chunk_index", "count"), ("part", "max")])
         whole = counted.filter(pc.equal(counted.column("chunk_index_count"), counted.column("chunk_count")))
-        return whole.rename_columns({"part_max": "part"}).select(["result_id", "checksum", "size", "date_created", "part"])
+        whole = whole.rename_columns({"part_max": "part"}).select(columns)
+        return pa.concat_tables([self.index.filter(single).select(columns), whole])
+
+    def ids_in(self, number: int) -> set[str]:
+        """The ids of the results that a part of a contents partition holds."""
+        rows = self.index.filter(pc.equal(self.index.column("part"), number))
+        return set(rows.column("result_id").to_pylist())
 
 
-def scan(dataset: Dataset, day: date, folder: Path, cache: Path, check: Callable[[dict[str, str]], None]) -> Partition:
-    """The partition as it is now. `check` is given the footer of each part that no earlier scan has seen.
+def scan(
+    dataset: Dataset, day: date, folder: Path, *, cache: Path, scratch: Path, check: Callable[[_Footer], None]
+) -> Partition:
+    """The partition as it is now. `check` is given each different footer of its parts.
 
-    Raises: BrokenChain for a gap, UnreadablePart, LakeError.
+    `scratch` is a folder of this run alone on the file system of the cache. Raises: BrokenChain for a gap, UnreadablePart,
+    LakeError, and what `check` raises.
     """
+    # The cache first: another run may add a part and cache it at any time, and what is cached must be in the listing.
+    known = _read_cache(dataset, cache)
     parts = _chain(folder)
-    known, index = _read_cache(dataset, cache)
-    if known != parts[: len(known)]:
-        known, index = (), dataset.index_schema.empty_table()
-    fresh = parts[len(known) :]
-    for part in fresh:
-        check(read_metadata(part.path))
-        rows = read_columns(part.path, dataset.index)
-        numbers = pa.repeat(pa.scalar(part.number, pa.int32()), rows.num_rows)
-        rows = pa.table([numbers, *rows.columns], schema=dataset.index_schema)
-        index = pa.concat_tables([index, rows])
+    identities = [(part.number, part.size, part.mtime_ns, part.inode) for part in parts]
+    if known.parts != identities[: len(known.parts)]:
+        known = _Known.nothing(dataset)
+    fresh = [read_index(part.path, dataset) for part in parts[len(known.parts) :]]
+    footers = known.footers + [footer for footer, _ in fresh]
+    footers = [footer for place, footer in enumerate(footers) if footer not in footers[:place]]
+    for footer in footers:
+        check(footer)
+    index = known.index
     if fresh:
-        _write_cache(parts, index, cache)
+        tables = [_numbered(dataset, part.number, rows) for part, (_, rows) in zip(parts[-len(fresh) :], fresh, strict=True)]
+        index = pa.concat_tables([index, *tables]).combine_chunks()
+        _write_cache(_Known(identities, footers, index), cache, scratch)
     return Partition(dataset, day, parts, index)
 
 
@@ -88,35 +115,67 @@ def _chain(folder: Path) -> tuple[DataFile, ...]:
     )
 
 
-def _joined(table: pa.Table, dataset: Dataset) -> pa.ChunkedArray:
+def _numbered(dataset: Dataset, number: int, rows: pa.Table) -> pa.Table:
+    numbers = pa.repeat(pa.scalar(number, pa.int32()), rows.num_rows)
+    return pa.table([numbers, *rows.columns], schema=dataset.index_schema)
+
+
+def _joined(table: pa.Table, dataset: Dataset) -> pa.Array:
     """The key columns as one column of text. Ids hold no control characters, so the separator is unambiguous."""
     columns = [pc.fill_null(pc.cast(table.column(name), pa.string()), "\x1e") for name in dataset.key]
-    return pc.binary_join_element_wise(*columns, "\x1f") if len(columns) > 1 else columns[0]
+    joined = pc.binary_join_element_wise(*columns, "\x1f") if len(columns) > 1 else columns[0]
+    return joined.combine_chunks()
 
 
-def _read_cache(dataset: Dataset, cache: Path) -> tuple[tuple[DataFile, ...], pa.Table]:
-    """The files that the cache knows, and their index; nothing where it cannot be read."""
-    nothing = (), dataset.index_schema.empty_table()
+def _first_occurrences(keys: pa.Array) -> pa.Array:
+    codes = keys.dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    first = np.zeros(len(keys), dtype=bool)
+    first[np.unique(codes, return_index=True)[1]] = True
+    return pa.array(first)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a cache says: the files that it was made from, their different footers, the index of their rows."""
+
+    parts: list[_Identity]
+    footers: list[_Footer]
+    index: pa.Table
+
+    @classmethod
+    def nothing(cls, dataset: Dataset) -> _Known:
+        return cls([], [], dataset.index_schema.empty_table())
+
+
+def _read_cache(dataset: Dataset, cache: Path) -> _Known:
+    """What the cache says; nothing where it cannot be believed."""
     try:
-        with pa.OSFile(str(cache)) as file, pa.ipc.open_file(file) as reader:
-            table = reader.read_all()
-        facts = json.loads((table.schema.metadata or {})[b"parts"])
-        known = tuple(DataFile(number, Path(path), *identity) for number, path, *identity in facts)
+        text = cache.read_bytes()
+        body = memoryview(text)[: -hashlib.sha256().digest_size]
+        if hashlib.sha256(body).digest() != text[len(body) :]:
+            return _Known.nothing(dataset)
+        with pa.ipc.open_file(pa.py_buffer(body)) as reader:
+            index = reader.read_all()
+        said = json.loads((index.schema.metadata or {})[b"ricloud_index"])
+        known = _Known([tuple(part) for part in said["parts"]], said["footers"], index.replace_schema_metadata(None))
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError):
-        return nothing  # absent, cut short by a power cut, or of another version: it is made anew
-    table = table.replace_schema_metadata(None)
-    return (known, table) if table.schema.equals(dataset.index_schema) else nothing
+        return _Known.nothing(dataset)  # absent, or of another version of this connector: it is made anew
+    return known if known.index.schema.equals(dataset.index_schema) else _Known.nothing(dataset)
 
 
-def _write_cache(parts: tuple[DataFile, ...], index: pa.Table, cache: Path) -> None:
-    """Replace the cache. A cache that cannot be written costs the next run time, and a full disk is said elsewhere."""
-    facts = [(part.number, str(part.path), part.size, part.mtime_ns, part.inode) for part in parts]
-    table = index.replace_schema_metadata({"parts": json.dumps(facts)})
-    staged = cache.with_name(f"{cache.name}-{os.getpid()}-{os.urandom(4).hex()}")
+def _write_cache(known: _Known, cache: Path, scratch: Path) -> None:
+    """Replace the cache. One that cannot be written costs the next run time, and a full disk is said elsewhere."""
+    said = {"parts": known.parts, "footers": known.footers}
+    table = known.index.replace_schema_metadata({"ricloud_index": json.dumps(said)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    body = sink.getvalue()
+    staged = scratch / f"index-{os.urandom(4).hex()}"
     try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with pa.OSFile(str(staged), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
+        with staged.open("wb") as file:
+            file.write(body)
+            file.write(hashlib.sha256(body).digest())
         disk.replace(cache, staged)
     except OSError:
-        staged.unlink(missing_ok=True)
+        disk.discard(staged)

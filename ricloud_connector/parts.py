@@ -1,12 +1,15 @@
 """One Parquet file of the lake: written in staging, read back row by row. I/O: local files.
 
-Parts of the contents dataset are made for bytes: one row is a chunk of at most 8 MiB, row groups stay near 32 MiB so that
-reading one is cheap, `content` has neither dictionary nor statistics.
+Parts of the contents dataset are made for bytes: one row is a chunk of at most 8 MiB, a row group holds at most 16 MiB of
+them so that reading one is cheap, `content` has neither dictionary nor statistics. Every page has a checksum, which every
+read here verifies: a bit that flips in a column that no md5 covers is found as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,47 +17,55 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ricloud_connector.disk import discard
 from ricloud_connector.errors import LakeError, UnreadablePart
 from ricloud_connector.model import CHUNK_BYTES, Content, Result
 from ricloud_connector.schemas import CONTENTS, Dataset
 from ricloud_connector.verify import StoredChunk
 
-ROW_GROUP_BYTES = 32 * 1024 * 1024
+ROW_GROUP_BYTES = 16 * 1024 * 1024
+ROW_GROUP_ROWS = 10_000
 
-_CHUNK_COLUMNS = ["result_id", "chunk_index", "chunk_count", "checksum", "size", "content"]
+# What the decoder raises for a damaged file, down to names that are not UTF-8.
+_UNDECODABLE = (OSError, pa.ArrowException, ValueError, LookupError, ArithmeticError)
+
+_CHUNK_FACTS = ("result_id", "chunk_index", "chunk_count", "checksum", "size")
 
 
 @dataclass(frozen=True, slots=True)
 class StagedPart:
-    """A finished, uncommitted file. `keys` are the key columns of its rows, in the order of the rows."""
+    """A finished, uncommitted file. `fingerprints` are those of its row groups, as they were given to be written."""
 
     dataset: Dataset
     path: Path
-    keys: pa.Table
-    metadata: Mapping[str, str]
+    fingerprints: tuple[bytes, ...]
 
 
 class PartWriter:
     """Writes rows of one dataset into a staging file. Use as a context manager: what is not finished is removed."""
 
     def __init__(self, dataset: Dataset, path: Path, metadata: Mapping[str, str]) -> None:
-        self._dataset, self._path, self._metadata = dataset, path, metadata
-        self._keys: list[pa.Table] = []
+        self._dataset, self._path = dataset, path
+        self._fingerprints: list[bytes] = []
         self._finished = False
         self.rows = 0
-        plain = [name for name in dataset.schema.names if name != "content"]
+        plain = plain_columns(dataset.schema)
         try:
+            self._file = pa.OSFile(str(path), "wb")
             self._parquet = pq.ParquetWriter(
-                path,
+                self._file,
                 dataset.schema.with_metadata(dict(metadata)),
                 compression="zstd",
                 compression_level=1,
                 use_dictionary=plain,
                 write_statistics=plain,
+                write_page_checksum=True,
             )
         except OSError as error:
+            discard(path)
             raise LakeError(f"cannot write in {path.parent}: {error}") from error
 
     def __enter__(self) -> PartWriter:
@@ -62,27 +73,32 @@ class PartWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if not self._finished:
-            self._parquet.close()
-            self._path.unlink(missing_ok=True)
+            # Closing writes the footer, which a full disk refuses once more; the reason why is under way already.
+            with suppress(OSError, pa.ArrowException):
+                self._parquet.close()
+            self._parquet.is_open = False  # or its finaliser tries again
+            with suppress(OSError):
+                self._file.close()
+            discard(self._path)
 
     def write(self, table: pa.Table) -> None:
-        """Append rows. Raises: LakeError when the disk refuses them."""
+        """Append rows, as one row group. Raises: LakeError when the disk refuses them."""
         try:
             self._parquet.write_table(table, row_group_size=max(1, table.num_rows))
         except OSError as error:
             raise LakeError(f"cannot write in {self._path.parent}: {error}") from error
-        self._keys.append(table.select(list(self._dataset.key)))
+        self._fingerprints.append(fingerprint(table))
         self.rows += table.num_rows
 
     def finish(self) -> StagedPart:
-        """Close the file. It is complete, but neither durable nor visible yet."""
+        """Close the file. It is complete, but neither durable nor visible yet. Raises: LakeError."""
         try:
             self._parquet.close()
+            self._file.close()
         except OSError as error:
             raise LakeError(f"cannot write in {self._path.parent}: {error}") from error
         self._finished = True
-        keys = pa.concat_tables(self._keys) if self._keys else self._dataset.schema.empty_table()
-        return StagedPart(self._dataset, self._path, keys, self._metadata)
+        return StagedPart(self._dataset, self._path, tuple(self._fingerprints))
 
 
 class ContentsWriter:
@@ -106,9 +122,11 @@ class ContentsWriter:
                     self._add_chunk(content.result, content.sha256, file.read(CHUNK_BYTES), index, count)
         except OSError as error:
             raise LakeError(f"cannot read the staging file {content.body}: {error.strerror}") from error
-        content.body.unlink()
+        discard(content.body)
 
     def _add_chunk(self, result: Result, sha256: str, chunk: bytes, index: int, count: int) -> None:
+        if self._pending_bytes + len(chunk) > ROW_GROUP_BYTES or len(self._columns["result_id"]) >= ROW_GROUP_ROWS:
+            self.flush()
         values = (
             result.id,
             index,
@@ -124,8 +142,6 @@ class ContentsWriter:
         for column, value in zip(self._columns.values(), values, strict=True):
             column.append(value)
         self._pending_bytes += len(chunk)
-        if self._pending_bytes >= ROW_GROUP_BYTES:
-            self.flush()
 
     def flush(self) -> None:
         """Write what is pending as one row group."""
@@ -135,62 +151,101 @@ class ContentsWriter:
             self._pending_bytes = 0
 
 
-def read_metadata(path: Path) -> dict[str, str]:
+def read_footer(path: Path) -> dict[str, str]:
     """What the footer says of a part: `ricloud_format`, `ricloud_organisation`, `ricloud_origin`. Raises: UnreadablePart."""
     with _opened(path) as parquet:
-        found = parquet.schema_arrow.metadata or {}
-    return {key.decode(): value.decode("utf-8", "replace") for key, value in found.items() if key.startswith(b"ricloud_")}
+        return _footer_of(parquet)
 
 
-def read_columns(path: Path, columns: tuple[str, ...]) -> pa.Table:
-    """Some columns of a part. Raises: UnreadablePart."""
-    with _opened(path) as parquet:
-        return parquet.read(columns=list(columns)).replace_schema_metadata(None)
+def read_index(path: Path, dataset: Dataset) -> tuple[dict[str, str], pa.Table]:
+    """What the footer says, and the index columns of each row. Raises: UnreadablePart."""
+    with _opened(path, dataset, dataset.index) as parquet:
+        return _footer_of(parquet), parquet.read(columns=list(dataset.index)).replace_schema_metadata(None)
+
+
+def read_keys(path: Path, dataset: Dataset) -> pa.Table:
+    """The key columns of each row. Raises: UnreadablePart."""
+    with _opened(path, dataset, dataset.key) as parquet:
+        return parquet.read(columns=list(dataset.key))
+
+
+def read_groups(path: Path, dataset: Dataset, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The row groups of a part, one at a time; all columns where none are named. Raises: UnreadablePart."""
+    names = list(dataset.schema.names if columns is None else columns)
+    with _opened(path, dataset, names) as parquet:
+        for group in range(parquet.num_row_groups):
+            yield parquet.read_row_group(group, columns=names)
 
 
 def read_chunks(path: Path) -> Iterator[StoredChunk]:
     """The rows of a contents part, in order; a row group at a time, without copying the bytes. Raises: UnreadablePart."""
-    with _opened(path) as parquet:
+    names = CONTENTS.schema.names  # all of them: those that nobody asks for are verified by decoding them
+    with _opened(path, CONTENTS, names) as parquet:
         for group in range(parquet.num_row_groups):
-            try:
-                table = parquet.read_row_group(group, columns=_CHUNK_COLUMNS)
-            except (OSError, pa.ArrowException) as error:
-                raise UnreadablePart(f"{path} cannot be decoded: {error}") from error
-            for batch in table.to_batches():
+            for batch in parquet.read_row_group(group, columns=names).to_batches():
                 yield from _chunks_of(batch)
 
 
 def _chunks_of(batch: pa.RecordBatch) -> Iterator[StoredChunk]:
-    content = batch.column("content")
-    _, offset_buffer, data_buffer = content.buffers()
-    offsets = np.frombuffer(offset_buffer, np.int32)[content.offset : content.offset + len(content) + 1].tolist()
-    data = memoryview(data_buffer) if data_buffer is not None else memoryview(b"")
-    facts = [batch.column(name).to_pylist() for name in _CHUNK_COLUMNS[:-1]]
+    offsets, data = _spans(batch.column("content"))
+    facts = [batch.column(name).to_pylist() for name in _CHUNK_FACTS]
     for row, (result_id, index, count, checksum, size) in enumerate(zip(*facts, strict=True)):
         yield StoredChunk(result_id, index, count, checksum, size, data[offsets[row] : offsets[row + 1]])
 
 
-def read_groups(path: Path) -> Iterator[pa.Table]:
-    """The row groups of a part, whole. Raises: UnreadablePart."""
-    with _opened(path) as parquet:
-        for group in range(parquet.num_row_groups):
-            yield parquet.read_row_group(group)
+def fingerprint(rows: pa.Table) -> bytes:
+    """A digest of all values but those of `content`: the same for the same rows, however they lie in memory."""
+    digest = hashlib.sha256()
+    for name in plain_columns(rows.schema):
+        column = rows.column(name).combine_chunks()
+        digest.update(pc.is_null(column).cast(pa.uint8()).to_numpy())
+        if pa.types.is_string(column.type):
+            offsets, data = _spans(pc.fill_null(column, ""))
+            digest.update(np.diff(offsets))
+            digest.update(data[offsets[0] : offsets[-1]])
+        else:
+            digest.update(pc.fill_null(column.cast(pa.int64()), 0).to_numpy())
+    return digest.digest()
+
+
+def plain_columns(schema: pa.Schema) -> list[str]:
+    """The columns that are not made of contents' bytes."""
+    return [name for name in schema.names if name != "content"]
+
+
+def _spans(array: pa.Array) -> tuple[Any, memoryview]:
+    """Of an array of strings or bytes, the offsets of its values, one more than there are, and what they point into."""
+    _, offsets, data = array.buffers()
+    found = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1]
+    return found, memoryview(data) if data is not None else memoryview(b"")
+
+
+def _footer_of(parquet: pq.ParquetFile) -> dict[str, str]:
+    found = parquet.schema_arrow.metadata or {}
+    return {key.decode(): value.decode("utf-8", "replace") for key, value in found.items() if key.startswith(b"ricloud_")}
 
 
 class _opened:  # noqa: N801  # reads as a verb: with _opened(path)
-    """A Parquet file opened for reading, with whatever its decoder raises turned into UnreadablePart."""
+    """A Parquet file that has these columns of a dataset; whatever its decoder raises becomes UnreadablePart."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, dataset: Dataset | None = None, columns: Sequence[str] = ()) -> None:
+        self._path, self._dataset, self._columns = path, dataset, columns
 
     def __enter__(self) -> pq.ParquetFile:
         try:
-            self._parquet = pq.ParquetFile(self._path, memory_map=False, pre_buffer=False)
-        except (OSError, pa.ArrowException) as error:
+            self._parquet = pq.ParquetFile(self._path, memory_map=False, pre_buffer=False, page_checksum_verification=True)
+        except _UNDECODABLE as error:
             raise UnreadablePart(f"{self._path} cannot be read: {error}") from error
+        if self._dataset is not None:
+            schema = self._parquet.schema_arrow
+            for name in self._columns:
+                # Parquet's reader passes over a column that is not there, and reads another type as it comes.
+                if schema.names.count(name) != 1 or schema.field(name).type != self._dataset.schema.field(name).type:
+                    self._parquet.close()
+                    raise UnreadablePart(f"{self._path} has no column {name} as {self._dataset.name} need it")
         return self._parquet
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._parquet.close()
-        if isinstance(error, OSError | pa.ArrowException):
+        if isinstance(error, _UNDECODABLE):
             raise UnreadablePart(f"{self._path} cannot be decoded: {error}") from error

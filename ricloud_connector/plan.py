@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 from ricloud_connector.model import AVAILABLE, Proven, Rejection, Result, id_of
 
-BATCH_RESULTS = 20_000
-BATCH_BYTES = 256 * 1024 * 1024
-"""What is fetched, committed and forgotten together: one file of the contents dataset, one of the results."""
+BATCH_RESULTS = 4_000
+"""What is planned and fetched together: enough that the end of one batch costs little, few enough to hold in memory."""
 
 
 @dataclass(slots=True)
@@ -17,7 +16,7 @@ class Plan:
     """What is to be done about a batch.
 
     `seen` are the results that get a row in the results dataset, whatever becomes of their contents; `skipped` counts
-    those that are not, or not known to be, available.
+    those of another state than was asked for, or of one that is not known.
     """
 
     seen: list[Result] = field(default_factory=list)
@@ -27,8 +26,8 @@ class Plan:
     skipped: int = 0
 
 
-def plan_batch(batch: Iterable[Result | Rejection], stored: Mapping[str, Proven]) -> Plan:
-    """Decide by id, never by time. `stored` says what the lake holds of the batch's ids.
+def plan_batch(batch: Iterable[Result | Rejection], stored: Mapping[str, Proven], *, state: str = AVAILABLE) -> Plan:
+    """Decide by id, never by time. `stored` says what the lake holds of the batch's ids, `state` what was asked for.
 
     A result that was stored and is now listed with another md5 or size is set aside: the first one is kept.
     """
@@ -36,11 +35,12 @@ def plan_batch(batch: Iterable[Result | Rejection], stored: Mapping[str, Proven]
     for item in {id_of(item): item for item in batch}.values():
         if isinstance(item, Rejection):
             plan.rejected.append(item)
-        elif item.state != AVAILABLE:
+        elif item.state != state:
             plan.skipped += 1
         else:
             plan.seen.append(item)
-            _decide(item, stored.get(item.id), plan)
+            if state == AVAILABLE or item.signed_url is not None:
+                _decide(item, stored.get(item.id), plan)
     return plan
 
 
@@ -58,16 +58,12 @@ def _decide(item: Result, kept: Proven | None, plan: Plan) -> None:
 
 
 def batches(pages: Iterable[list[Result | Rejection]]) -> Iterator[list[Result | Rejection]]:
-    """The items of all pages in batches bounded by count and by listed bytes; a larger content is a batch of its own."""
+    """The items of all pages, at most `BATCH_RESULTS` at a time."""
     batch: list[Result | Rejection] = []
-    size = 0
     for page in pages:
-        for item in page:
-            item_size = item.size or 0
-            if batch and (len(batch) >= BATCH_RESULTS or size + item_size > BATCH_BYTES):
-                yield batch
-                batch, size = [], 0
-            batch.append(item)
-            size += item_size
+        batch += page
+        while len(batch) >= BATCH_RESULTS:
+            yield batch[:BATCH_RESULTS]
+            batch = batch[BATCH_RESULTS:]
     if batch:
         yield batch

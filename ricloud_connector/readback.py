@@ -7,13 +7,14 @@ opened anew, decoded, and every content in it hashed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NoReturn
 
 from ricloud_connector import disk
 from ricloud_connector.errors import UnreadablePart
 from ricloud_connector.model import DataFile, Proven
 from ricloud_connector.partition import Partition
-from ricloud_connector.parts import StagedPart, read_chunks, read_columns
+from ricloud_connector.parts import StagedPart, fingerprint, plain_columns, read_chunks, read_groups
 from ricloud_connector.schemas import CONTENTS
 from ricloud_connector.verify import prove_chunks
 
@@ -21,21 +22,36 @@ _SEAL: Final = object()
 
 
 class VerifiedCommit:
-    """Proof that a durable, committed file holds these results whole, as read back from it. Made by `read_back` alone."""
+    """Proof that a durable, committed file holds these results whole, as read back from it. Made by `read_back` alone.
+
+    `proven` says by id what was proven of each. It cannot be changed, copied, pickled or derived from.
+    """
 
     __slots__ = ("file", "proven")
+
+    file: DataFile
+    proven: Mapping[str, Proven]
 
     def __init__(self, seal: object, file: DataFile, proven: Mapping[str, Proven]) -> None:
         if seal is not _SEAL:
             raise TypeError("a VerifiedCommit is made by read_back, from what the lake holds, and by nothing else")
-        self.file = file
-        self.proven = proven
+        object.__setattr__(self, "file", file)
+        object.__setattr__(self, "proven", MappingProxyType(dict(proven)))
+
+    def __init_subclass__(cls) -> NoReturn:
+        raise TypeError("a VerifiedCommit is what read_back proved, and nothing is like it")
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("a VerifiedCommit says what was proven and cannot be changed")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError("a VerifiedCommit says what was proven and cannot be changed")
 
     def __repr__(self) -> str:
         return f"VerifiedCommit({self.file.path.name}, {len(self.proven)} results)"
 
-    def __reduce__(self) -> str:
-        raise TypeError("a VerifiedCommit is not pickled: proof does not travel, read back again")
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a VerifiedCommit is neither copied nor pickled: proof does not travel, read back again")
 
 
 def read_back(partition: Partition, numbers: Iterable[int]) -> Iterator[VerifiedCommit]:
@@ -45,23 +61,28 @@ def read_back(partition: Partition, numbers: Iterable[int]) -> Iterator[Verified
     """
     if partition.dataset is not CONTENTS:
         raise TypeError("only contents are read back for acknowledgement")
-    for number in sorted(set(numbers)):
-        file = partition.parts[number]
-        disk.sync(file.path)
-        disk.sync(file.path.parent)
-        disk.sync(file.path.parent.parent)
+    files = [partition.parts[number] for number in sorted(set(numbers))]
+    for folder in files[0].path.parents[:3] if files else ():  # created_date=, contents, data: `Lake.opened` saw to the rest
+        disk.sync(folder)
+    for file in files:
+        disk.settle(file.path)
         found = dict(prove_chunks(read_chunks(file.path), str(file.path)))
+        if found.keys() != partition.ids_in(file.number):
+            raise UnreadablePart(
+                f"{file.path} holds other results than its index says. If the file is as it was written, remove the "
+                "lake's folder control/index, and it is read anew"
+            )
         yield VerifiedCommit(_SEAL, file, found)
 
 
 def prove_staged(staged: StagedPart) -> None:
-    """Step 4: decode a staged file; every key must be there and every content must hash to its checksum.
+    """Step 4: decode a staged file; every row must be there as it was given, and every content must hash to its checksum.
 
     A fault between the download and the file (memory, encoder) is found here, while it can still be thrown away.
     Raises: UnreadablePart.
     """
-    columns = tuple(staged.keys.column_names)
-    if not read_columns(staged.path, columns).equals(staged.keys.replace_schema_metadata(None)):
+    groups = read_groups(staged.path, staged.dataset, plain_columns(staged.dataset.schema))
+    if tuple(map(fingerprint, groups)) != staged.fingerprints:
         raise UnreadablePart(f"{staged.path} does not decode to the rows that were written")
     if staged.dataset is CONTENTS:
         for _ in prove_chunks(read_chunks(staged.path), str(staged.path)):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-_QUERY = re.compile(r"([a-z][a-z0-9+.-]*://[^\s?#\"'<>]*)[?#][^\s\"'<>]*", re.IGNORECASE)
-_USERINFO = re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/?#@\"'<>]*@", re.IGNORECASE)
+# JSON may write a slash as `\/` and a question mark as `\u003f`. Of a query nothing is spared up to the next space:
+# every other character can be part of it.
+_SCHEME = r"([a-z][a-z0-9+.-]{0,20}:(?:\\?/){2}"
+_QUERY = re.compile(_SCHEME + r"[^\s?#]*?)(?:[?#]|\\u003f)\S*", re.IGNORECASE)
+_USERINFO = re.compile(_SCHEME + r")[^\s/?#]*@", re.IGNORECASE)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]+")
 
 
@@ -37,9 +40,11 @@ def clean(text: str, *secrets: Secret, limit: int = 200) -> str:
     """`text` without the secrets, without the query and user of any URL, on one line, of at most `limit` characters."""
     for secret in secrets:
         if secret:
-            text = text.replace(secret.reveal(), "***")
-    text = _UNPRINTABLE.sub(" ", text[: 20 * limit])
-    text = _QUERY.sub(r"\1?***", _USERINFO.sub(r"\1", text))
+            for written in (secret.reveal(), quote(secret.reveal(), safe="")):
+                text = text.replace(written, "***")
+    # URLs first: a control character inside one must not make two words of it, of which one would be spared.
+    text = _QUERY.sub(r"\1?***", _USERINFO.sub(r"\1", text[: 10 * limit]))
+    text = _UNPRINTABLE.sub(" ", text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -48,6 +53,7 @@ def origin_of(url: str) -> str:
     try:
         parts = urlsplit(url)
         host = parts.hostname or "?"
+        host = f"[{host}]" if ":" in host else host
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return "an unreadable URL"

@@ -11,8 +11,8 @@ from datetime import date
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ricloud_connector.errors import ApiError, SettingsError, TokenRefused
-from ricloud_connector.ingest import DayReport, ingest
+from ricloud_connector.errors import ApiError, ApiUnavailable, SettingsError, TokenRefused
+from ricloud_connector.ingest import DayReport, days_of, ingest_results
 from ricloud_connector.ingest import Progress as OnProgress
 from ricloud_connector.model import Window
 from ricloud_connector.redact import clean
@@ -23,14 +23,15 @@ logger = logging.getLogger(__name__)
 
 
 def ingest_with_progress(settings: Settings, window: Window, *, acknowledge: bool) -> int:
-    """Run `ingest` and tell of it; returns the exit status: 0 where everything listed is stored and acknowledged, else 1."""
+    """Ingest and tell of it; returns the exit status: 0 where everything listed is stored and acknowledged, else 1."""
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     console.print(f"lake {settings.lake}", markup=False, soft_wrap=True)
-    complete = True
+    complete, days = True, 0
     total = DayReport(window.since.date())
     with _shown(console) as progress, open_run(settings, progress=progress) as run:
         try:
-            for report in ingest(run, window, acknowledge=acknowledge):
+            for report in ingest_results(run, days_of(window), acknowledge=acknowledge):
+                days += 1
                 complete = complete and report.complete
                 _add(total, report)
                 if report.listed or report.found_acknowledged or report.error:
@@ -38,8 +39,10 @@ def ingest_with_progress(settings: Settings, window: Window, *, acknowledge: boo
                 for fault in faults_of(report):
                     errors.print(fault, markup=False, soft_wrap=True)
         except ApiError as error:
-            if isinstance(error, TokenRefused | SettingsError) or not getattr(error, "connected", True):
+            if isinstance(error, TokenRefused):
                 raise
+            if isinstance(error, ApiUnavailable) and not error.connected and not days:
+                raise SettingsError(f"the API cannot be reached; check RICLOUD_URL: {error}") from None
             errors.print(f"stopped: {error}; what was committed stays", markup=False, soft_wrap=True)
             complete = False
         if run.lake.other_origin is not None:
@@ -61,6 +64,7 @@ def line_of(report: DayReport) -> str:
     ]
     for count, what in (
         (report.quarantined, "quarantined"),
+        (report.resting, "resting in quarantine"),
         (report.failed, "failed"),
         (report.unconfirmed, "unconfirmed"),
         (report.skipped, "of another state"),
@@ -74,7 +78,8 @@ def faults_of(report: DayReport) -> Iterator[str]:
     """Each result that was not stored or not acknowledged, with its reason; text from the server is cleaned."""
     for rejection in report.rejections:
         kind = "failed" if rejection.transient else "quarantined"
-        yield f"{report.day}: {kind}: result {clean(rejection.result_id)}: {rejection.reason}: {clean(rejection.detail, limit=500)}"
+        said = f"{rejection.reason}: {clean(rejection.detail, limit=500)}"
+        yield f"{report.day}: {kind}: result {clean(rejection.result_id)}: {said}"
     for result_id in report.unconfirmed_ids:
         yield f"{report.day}: unconfirmed: result {clean(result_id)} is still available after four acknowledgements"
     unnamed = report.quarantined + report.failed - len(report.rejections) + report.unconfirmed - len(report.unconfirmed_ids)

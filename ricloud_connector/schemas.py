@@ -97,6 +97,18 @@ QUARANTINE_SCHEMA = pa.schema(
 )
 
 
+RESULT_STATES_SCHEMA = pa.schema(
+    [
+        _field("result_id", pa.string(), "The result's id, as exact text"),
+        _field("state", pa.string(), "consumed, expired, or deleted: one row for each that was ever seen"),
+        _field("date", _TIMESTAMP, "When the API says that it happened, where it says so"),
+        _DATE_CREATED,
+        _field("first_seen_at", _TIMESTAMP, "When this connector first saw it"),
+        _RUN_ID,
+    ]
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """A dataset of the lake. `key` are the columns that make a row the same row, `index` those kept in the cache."""
@@ -121,8 +133,9 @@ CONTENTS = Dataset(
 ACKNOWLEDGEMENTS = Dataset("acknowledgements", ACKNOWLEDGEMENTS_SCHEMA, ("result_id",), ("result_id",))
 _QUARANTINE_KEY = ("result_id", "reason", "expected_checksum", "expected_size")
 QUARANTINE = Dataset("quarantine", QUARANTINE_SCHEMA, _QUARANTINE_KEY, _QUARANTINE_KEY)
+RESULT_STATES = Dataset("result_states", RESULT_STATES_SCHEMA, ("result_id", "state"), ("result_id", "state"))
 
-DATASETS = (RESULTS, CONTENTS, ACKNOWLEDGEMENTS, QUARANTINE)
+DATASETS = (RESULTS, CONTENTS, ACKNOWLEDGEMENTS, QUARANTINE, RESULT_STATES)
 
 
 def result_rows(results: Iterable[Result], *, run_id: str, seen_at: datetime) -> pa.Table:
@@ -150,6 +163,33 @@ def result_rows(results: Iterable[Result], *, run_id: str, seen_at: datetime) ->
         for result in results
     ]
     return pa.Table.from_pylist(rows, schema=RESULTS_SCHEMA)
+
+
+def acknowledgement_rows(confirmed: Iterable[dict[str, object]], *, run_id: str, at: datetime) -> pa.Table:
+    """Rows of the acknowledgements dataset."""
+    rows = [{**facts, "acknowledged_at": at, "run_id": run_id} for facts in confirmed]
+    return pa.Table.from_pylist(rows, schema=ACKNOWLEDGEMENTS_SCHEMA)
+
+
+def state_rows(results: Iterable[Result], *, run_id: str, seen_at: datetime) -> pa.Table:
+    """Rows of the result_states dataset: one for the state, and one more where the content is said to be deleted."""
+    rows = []
+    for result in results:
+        states = [(result.state, result.date_consumed)]
+        if result.date_deleted is not None:
+            states.append(("deleted", result.date_deleted))
+        rows += [
+            {
+                "result_id": result.id,
+                "state": state,
+                "date": moment,
+                "date_created": result.date_created,
+                "first_seen_at": seen_at,
+                "run_id": run_id,
+            }
+            for state, moment in states
+        ]
+    return pa.Table.from_pylist(rows, schema=RESULT_STATES_SCHEMA)
 
 
 def quarantine_rows(rejections: Iterable[Rejection], *, run_id: str, seen_at: datetime) -> pa.Table:

@@ -21,12 +21,19 @@ def new_run_id() -> str:
     return secrets.token_hex(8)
 
 
+def open_client(settings: Settings) -> RicloudClient:
+    """The API's client; close it, or use it as a context manager."""
+    return RicloudClient(settings.url, settings.token, deadline_s=settings.api_deadline_s, proxy=settings.proxy)
+
+
 @contextmanager
-def open_run(settings: Settings, *, run_id: str | None = None, progress: Progress | None = None) -> Iterator[Run]:
+def open_run(
+    settings: Settings, *, run_id: str | None = None, progress: Progress | None = None, patient: bool = False
+) -> Iterator[Run]:
     """The client, the lake (probed) and the fetcher of one run. Raises: SettingsError, LakeError."""
     run_id = run_id or new_run_id()
     lake = Lake(settings.lake, origin=settings.origin, run_id=run_id)
-    client = RicloudClient(settings.url, settings.token, deadline_s=settings.api_deadline_s, proxy=settings.proxy)
+    client = open_client(settings)
     http = SignedUrlStore(concurrency=settings.concurrency, stall_s=settings.stall_s, proxy=settings.proxy)
     local = LocalStore(settings.policy.local_root) if settings.policy.local_root else None
     try:
@@ -35,7 +42,7 @@ def open_run(settings: Settings, *, run_id: str | None = None, progress: Progres
             if settings.staging is not None:
                 staging = stack.enter_context(opened_staging(settings.staging / run_id))
             fetcher = Fetcher(client.retrieve_result, settings.policy, staging, http=http, local=local)
-            run = Run(client, lake, fetcher, run_id)
+            run = Run(client, lake, fetcher, run_id, patient=patient)
             if progress is not None:
                 run.progress = progress
             yield run

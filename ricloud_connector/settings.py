@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -36,7 +36,7 @@ class Settings:
     lake: Path
     start_date: date = FIRST_DAY
     staging: Path | None = None
-    policy: Policy = Policy()
+    policy: Policy = field(default_factory=Policy)
     proxy: str | None = None
     concurrency: int = 64
     api_deadline_s: float = 30.0

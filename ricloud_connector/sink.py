@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from itertools import count
 from pathlib import Path
-from typing import BinaryIO
 
 from ricloud_connector.errors import ContentError, LakeError
 from ricloud_connector.model import Content, Result
@@ -12,22 +13,29 @@ from ricloud_connector.verify import Digest, check_content
 MEMORY_BYTES = 1024 * 1024
 """Contents up to this length stay in memory: with 64 in flight, at most 64 MiB."""
 
+_numbers = count()
+
 
 class Sink:
-    """The bytes of one result so far. `fault` is why it refused a chunk, since libcurl's callbacks cannot raise."""
+    """The bytes of one result so far. `fault` is why it refused a chunk, since libcurl's callbacks cannot raise.
 
-    __slots__ = ("_buffer", "_digest", "_file", "_path", "fault", "result")
+    A larger content goes to a file of its own in `staging`, a folder that belongs to this process alone. `restart` and
+    `discard` remove the file; after `finish` it is the `Content`'s.
+    """
+
+    __slots__ = ("_buffer", "_digest", "_handle", "_path", "_spilled", "fault", "result")
 
     def __init__(self, result: Result, staging: Path) -> None:
         self.result = result
         self.fault: ContentError | LakeError | None = None
-        self._path = staging / f"content-{id(self):x}"
-        self._file: BinaryIO | None = None
+        self._path = staging / f"content-{next(_numbers)}"
         self._start()
 
     def _start(self) -> None:
         self._digest = Digest(self.result.size or 0)
         self._buffer = bytearray()
+        self._spilled = False
+        self._handle: int | None = None
 
     @property
     def size(self) -> int:
@@ -39,52 +47,66 @@ class Sink:
         """Bytes held in memory."""
         return len(self._buffer)
 
-    def write(self, chunk: bytes) -> int | None:
-        """Take a chunk. Returns None, or -1 after setting `fault`, which makes libcurl stop."""
+    def write(self, chunk: bytes) -> bool:
+        """Take a chunk. False after setting `fault`: the chunk was refused, and nothing may follow it."""
         try:
             self._digest.update(chunk)
-            if self._file is None and self._digest.size <= MEMORY_BYTES:
+            if not self._spilled and self._digest.size <= MEMORY_BYTES:
                 self._buffer += chunk
             else:
-                self._to_file(chunk)
+                self._spill(chunk)
         except ContentError as error:
             self.fault = error
-            return -1
         except OSError as error:
-            self.fault = LakeError(f"cannot write to the staging folder {self._path.parent}: {error.strerror}")
-            return -1
-        return None
+            self.fault = self._unwritable(error)
+        return self.fault is None
 
-    def _to_file(self, chunk: bytes) -> None:
-        if self._file is None:
+    def _spill(self, chunk: bytes) -> None:
+        if not self._spilled:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("wb")
-            self._file.write(self._buffer)
+            self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._spilled = True
+            _write_all(self._handle, self._buffer)
             self._buffer = bytearray()
-        self._file.write(chunk)
+        elif self._handle is None:
+            self._handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        _write_all(self._handle, chunk)
+
+    def rest(self) -> None:
+        """Close the file until more comes: thousands may wait for their next try. Raises: LakeError."""
+        if self._handle is not None:
+            handle, self._handle = self._handle, None
+            try:
+                os.close(handle)
+            except OSError as error:
+                raise self._unwritable(error) from error
 
     def restart(self) -> None:
-        """Forget all that came."""
+        """Forget all that came. Raises: LakeError."""
         self.discard()
         self.fault = None
         self._start()
 
     def discard(self) -> None:
-        """Give back memory and disk."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        """Give back memory and disk. Raises: LakeError."""
+        self.rest()
+        if self._spilled:
             self._path.unlink(missing_ok=True)
         self._buffer = bytearray()
 
     def finish(self) -> Content:
-        """The content, once its length and md5 are those listed. Raises: ContentError."""
+        """The content, once its length and md5 are those listed. Raises: ContentError, LakeError."""
         check_content(self.result, self._digest)
-        body: bytes | Path = bytes(self._buffer)
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-            body = self._path
-        sha256 = self._digest.sha256
+        self.rest()
+        content = Content(self.result, self._digest.sha256, self._path if self._spilled else bytes(self._buffer))
         self._start()  # a batch holds its sinks to the end; what they held goes with the content
-        return Content(self.result, sha256, body)
+        return content
+
+    def _unwritable(self, error: OSError) -> LakeError:
+        return LakeError(f"cannot write to the staging folder {self._path.parent}: {error.strerror}")
+
+
+def _write_all(handle: int, data: bytes | bytearray) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]

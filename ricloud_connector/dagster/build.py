@@ -8,8 +8,9 @@ from datetime import date
 
 import dagster as dg
 
-from ricloud_connector.dagster.assets import build_assets
+from ricloud_connector.dagster.assets import Place, build_assets
 from ricloud_connector.dagster.resource import RicloudResource
+from ricloud_connector.dagster.sensor import SensorSettings, build_sensor
 from ricloud_connector.settings import check_start_date
 
 
@@ -18,27 +19,37 @@ def build_ricloud_definitions(
     resource: RicloudResource | None = None,
     start_date: date | None = None,
     key_prefix: Sequence[str] = ("ricloud",),
-    group_name: str = "ricloud",
+    group_name: str | None = None,
+    sensor: SensorSettings | None = None,
 ) -> dg.Definitions:
-    """The assets `results`, `contents` and `acknowledgements` under `key_prefix`, the job `<prefix>_ingest`, the resource.
+    """The assets `results`, `contents` and `acknowledgements` under `key_prefix`, and what runs them.
 
-    Partitions are UTC days from `start_date` (unset: RICLOUD_START_DATE, else 2020-01-01), today's included. Runs are in
-    process: a process per step costs two seconds and buys nothing here.
+    The job `<prefix>_ingest`, the sensor `<prefix>_new_results` and the resource `<prefix>` are named after the prefix too,
+    so that connectors of two organisations can live in one code location. Partitions are UTC days from `start_date` (unset:
+    RICLOUD_START_DATE, else 2020-01-01), today's included. Runs are in process: a process per step costs two seconds and
+    buys nothing here.
     """
     name = "_".join(key_prefix)
     start = start_date or check_start_date(os.environ.get("RICLOUD_START_DATE") or None)
     partitions = dg.DailyPartitionsDefinition(start_date=start.isoformat(), timezone="UTC", end_offset=1)
-    assets = build_assets(key_prefix=key_prefix, group_name=group_name, partitions_def=partitions, pool=name)
-    keys = [key for asset in assets for key in asset.keys]
+    place = Place(key_prefix, group_name or name, resource_key=name, pool=name, partitions_def=partitions)
+    assets = build_assets(place)
     job = dg.define_asset_job(
         f"{name}_ingest",
-        selection=dg.AssetSelection.assets(*keys),
-        partitions_def=partitions,
+        selection=dg.AssetSelection.assets(*(place.key(asset) for asset in ("results", "contents", "acknowledgements"))),
         description="List, store and acknowledge the results of a UTC day.",
+    )
+    watching = build_sensor(
+        name=f"{name}_new_results",
+        job_name=job.name,
+        start=start,
+        resource_key=name,
+        settings=sensor or SensorSettings(),
     )
     return dg.Definitions(
         assets=assets,
         jobs=[job],
-        resources={"ricloud": resource or RicloudResource()},
+        sensors=[watching],
+        resources={name: resource or RicloudResource()},
         executor=dg.in_process_executor,
     )

@@ -57,6 +57,7 @@ def contents_metadata(report: DayReport) -> Metadata:
         "ricloud/new": report.new,
         "ricloud/already_stored": report.already_stored,
         "ricloud/quarantined": report.quarantined,
+        "ricloud/resting": report.resting,
         "ricloud/failed": report.failed,
         "ricloud/bytes": report.downloaded_bytes,
         "ricloud/mb_per_s": round(rate, 3),

@@ -18,7 +18,7 @@ from ricloud_connector.settings import Settings
 
 def _setting(variable: str, description: str, *, secret: bool = False) -> Any:
     """An optional setting that falls back to its environment variable at the start of each run."""
-    extra = {"dagster__is_secret": True} if secret else None
+    extra: dict[str, Any] = {"dagster__is_secret": True} if secret else {}
     return Field(default=None, description=f"{description} Unset: the variable {variable}.", json_schema_extra=extra)
 
 
@@ -56,10 +56,10 @@ class RicloudResource(dg.ConfigurableResource[Any]):
         return Settings.from_environment({**os.environ, **{name: value for name, value in given.items() if value is not None}})
 
     @contextmanager
-    def open_run(self, run_id: str) -> Iterator[Run]:
+    def open_run(self, run_id: str, *, patient: bool = False) -> Iterator[Run]:
         """The edges of one run. Errors of ours leave as `dagster.Failure`, in one clear line, retried only where that helps."""
         try:
-            with open_run(self.settings(), run_id=run_id) as run:
+            with open_run(self.settings(), run_id=run_id, patient=patient) as run:
                 yield run
         except RicloudError as error:
             hint = " Nothing was done." if isinstance(error, SettingsError) else ""

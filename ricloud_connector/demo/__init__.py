@@ -54,7 +54,7 @@ def run_demo(lake: str, *, results: int, ui: bool) -> int:
 @contextmanager
 def _environment(root: Path, settings: Mapping[str, str]) -> Iterator[None]:
     """The demo's own settings in place of every `RICLOUD_*` variable, and a Dagster home beside the lake's data."""
-    home = root / "dagster"
+    home = root / "control" / "dagster"
     home.mkdir(parents=True, exist_ok=True)
     (home / "dagster.yaml").write_text(_DAGSTER_YAML, encoding="utf-8")
     kept = dict(os.environ)
@@ -90,10 +90,11 @@ def _said(run: dg.ExecuteInProcessResult) -> dict[str, float]:
     """The numbers under `ricloud/` of all materialisations of a run, by their last word."""
     found: dict[str, float] = {}
     for event in run.get_asset_materialization_events():
-        metadata = event.step_materialization_data.materialization.metadata
-        for name, value in metadata.items():
+        materialization = event.step_materialization_data.materialization
+        for name, value in materialization.metadata.items():
             if name.startswith("ricloud/") and isinstance(value.value, int | float):
-                found[f"{event.asset_key.path[-1]}/{name.removeprefix('ricloud/')}"] = value.value
+                asset = materialization.asset_key.path[-1]
+                found[f"{asset}/{name.removeprefix('ricloud/')}"] = value.value
     return found
 
 

@@ -7,7 +7,7 @@ result is given up, is said in `fetch.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -22,6 +22,7 @@ class Remedy(Enum):
     RESTART = "once more from the first byte"
     RENEW = "read the result again, for a fresh signed URL or its present state"
     FOLLOW = "read the place to which the answer points, if the policy allows it"
+    LATER = "another run, once somebody has mended the host"
     NONE = "nothing"
 
 
@@ -32,7 +33,7 @@ class TransferFault:
     reason: str
     detail: str
     remedy: Remedy
-    target: str | None = None
+    target: str | None = field(default=None, repr=False)
     retry_after_s: float = 0.0
 
 

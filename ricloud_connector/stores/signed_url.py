@@ -1,40 +1,30 @@
 """Contents behind signed URLs, by libcurl's multi interface. I/O: HTTP GET, without token, cookies or redirects.
 
-One thread drives all transfers: libcurl keeps the connections, Python sees only finished chunks. The address is checked
-on the socket that is about to connect, so that neither a name nor its resolution can lead to a private network.
+One thread drives all transfers: libcurl keeps the connections, Python sees only chunks. The address is checked on the
+socket that is about to connect, so that neither a name nor its resolution can lead to a private network.
 """
 
 from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import certifi
 import pycurl
 
-from ricloud_connector.location import HttpLocation, is_public
+from ricloud_connector.libcurl import BROKEN, UNTRUSTED, make_handle, wait
+from ricloud_connector.location import HttpLocation, is_public, not_public
 from ricloud_connector.redact import clean
 from ricloud_connector.stores import Remedy, Transfer, TransferFault
 
-USER_AGENT = "ricloud-connector"
 CONNECT_TIMEOUT_S = 15
 LEAST_BYTES_PER_S = 10 * 1024
+LONGEST_TRANSFER_S = 1_000_000
+LONGEST_REST_S = 300.0
 
 # GCS decompresses objects that were stored as gzip unless asked for gzip; the checksum is that of the stored bytes.
-_GCS_HOSTS = ("storage.googleapis.com", ".storage.googleapis.com")
-
-_BROKEN = {
-    pycurl.E_COULDNT_RESOLVE_HOST: "its name does not resolve",
-    pycurl.E_COULDNT_CONNECT: "it cannot be connected to",
-    pycurl.E_OPERATION_TIMEDOUT: "it did not answer in time",
-    pycurl.E_PARTIAL_FILE: "the answer broke off",
-    pycurl.E_RECV_ERROR: "the connection broke",
-    pycurl.E_SEND_ERROR: "the connection broke",
-    pycurl.E_GOT_NOTHING: "it closed the connection without an answer",
-    pycurl.E_SSL_CONNECT_ERROR: "the TLS handshake failed",
-}
+GCS_HOSTS = ("storage.googleapis.com", ".storage.googleapis.com")
 
 
 class SignedUrlStore:
@@ -65,18 +55,21 @@ class SignedUrlStore:
                     if following is None:
                         exhausted = True
                     else:
-                        slot = self._idle.pop()
-                        slot.start(following)
-                        busy[id(slot.curl)] = slot
-                        self._multi.add_handle(slot.curl)
+                        self._start(following, busy)
                 self._multi.perform()
                 ended = list(self._ended(busy))
                 yield from ended
                 if busy and not ended:
-                    self._multi.select(1.0)
+                    wait(self._multi)
         finally:
             for slot in list(busy.values()):  # the caller stopped early
                 self._release(slot, busy)
+
+    def _start(self, transfer: Transfer, busy: dict[int, _Slot]) -> None:
+        slot = self._idle[-1]
+        slot.start(transfer)
+        self._multi.add_handle(slot.curl)
+        busy[id(slot.curl)] = self._idle.pop()
 
     def _ended(self, busy: dict[int, _Slot]) -> Iterator[tuple[Transfer, TransferFault | None]]:
         while True:
@@ -92,8 +85,8 @@ class SignedUrlStore:
 
     def _release(self, slot: _Slot, busy: dict[int, _Slot]) -> None:
         self._multi.remove_handle(slot.curl)
-        del busy[id(slot.curl)]
-        self._idle.append(slot)
+        slot.transfer = None
+        self._idle.append(busy.pop(id(slot.curl)))
 
     def _adapt(self, fault: TransferFault | None) -> None:
         """Halve what is in flight for each answer that says slow down, and grow by one for every success."""
@@ -108,74 +101,85 @@ class _Slot:
 
     def __init__(self, stall_s: int, proxy: str | None) -> None:
         self.transfer: Any = None
+        self._raised: BaseException | None = None
         self._forbidden: str | None = None
+        self._is_content = False
         self._proxied = proxy is not None
         self._stall_s = stall_s
-        self.curl = curl = pycurl.Curl()
-        curl.setopt(pycurl.NOSIGNAL, 1)
-        curl.setopt(pycurl.PROXY, proxy or "")  # an empty proxy also shuts out the environment's
-        curl.setopt(pycurl.NETRC, pycurl.NETRC_IGNORED)
-        curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
-        curl.setopt(pycurl.FOLLOWLOCATION, 0)
-        curl.setopt(pycurl.FAILONERROR, 1)  # the body of an error never reaches a sink
-        curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
-        curl.setopt(pycurl.PATH_AS_IS, 1)
-        curl.setopt(pycurl.CAINFO, certifi.where())
-        curl.setopt(pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2)
-        curl.setopt(pycurl.USERAGENT, USER_AGENT)
+        self.curl = curl = make_handle(proxy)
         curl.setopt(pycurl.BUFFERSIZE, 512 * 1024)
         curl.setopt(pycurl.CONNECTTIMEOUT, min(CONNECT_TIMEOUT_S, stall_s))
         curl.setopt(pycurl.LOW_SPEED_LIMIT, LEAST_BYTES_PER_S)
         curl.setopt(pycurl.LOW_SPEED_TIME, stall_s)
-        curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
+        curl.setopt(pycurl.OPENSOCKETFUNCTION, self._kept(self._open_socket, pycurl.SOCKET_BAD))
+        curl.setopt(pycurl.HEADERFUNCTION, self._kept(self._take_header, 0))
+        curl.setopt(pycurl.WRITEFUNCTION, self._kept(self._take_chunk, 0))
 
     def start(self, transfer: Transfer) -> None:
         location, sink = transfer.location, transfer.sink
         assert isinstance(location, HttpLocation)
-        self.transfer, self._forbidden = transfer, None
-        gzip = location.host.rpartition(":")[0].endswith(_GCS_HOSTS)
+        self.transfer, self._forbidden, self._is_content = transfer, None, False
+        gzip = location.host.rpartition(":")[0].endswith(GCS_HOSTS)
+        total_s = 2 * self._stall_s + ((sink.result.size or 0) - sink.size) / LEAST_BYTES_PER_S
         curl = self.curl
         curl.setopt(pycurl.URL, location.url)
         curl.setopt(pycurl.HTTPHEADER, [f"Accept-Encoding: {'gzip' if gzip else 'identity'}"])
         curl.setopt(pycurl.RESUME_FROM_LARGE, sink.size)
-        curl.setopt(pycurl.TIMEOUT, math.ceil(2 * self._stall_s + (sink.result.size or 0) / LEAST_BYTES_PER_S))
-        curl.setopt(pycurl.WRITEFUNCTION, sink.write)
+        curl.setopt(pycurl.TIMEOUT, math.ceil(min(total_s, LONGEST_TRANSFER_S)))
 
-    def _open_socket(self, purpose: int, address: Any) -> socket.socket | int:
+    def _kept(self, callback: Callable[..., Any], failed: int) -> Callable[..., Any]:
+        """The callback, with what it raises kept for `fault`: pycurl would print that and go on, an interrupt too."""
+
+        def call(*arguments: Any) -> Any:
+            try:
+                return callback(*arguments)
+            except BaseException as error:  # noqa: BLE001  # raised again, once libcurl has returned
+                self._raised = error
+                return failed
+
+        return call
+
+    def _open_socket(self, purpose: int, address: Any) -> socket.socket | int:  # noqa: ARG002  # libcurl gives both
         # With a proxy the socket is the proxy's own: it is then the proxy that decides what may be reached.
         if not self._proxied and not self.transfer.location.trusted and not is_public(str(address.addr[0])):
             self._forbidden = str(address.addr[0])
             return pycurl.SOCKET_BAD
-        return socket.socket(address.family, address.socktype, address.protocol)
+        try:
+            return socket.socket(address.family, address.socktype, address.protocol)
+        except OSError:
+            return pycurl.SOCKET_BAD  # no descriptor is free: libcurl reports that it cannot connect
+
+    def _take_header(self, line: bytes) -> None:
+        if line.startswith(b"HTTP/"):
+            self._is_content = line.split(b" ", 2)[1:2] in ([b"200"], [b"206"])
+
+    def _take_chunk(self, chunk: bytes) -> int:
+        """How many bytes were taken: less than came makes libcurl stop, as it does for the body of any other answer."""
+        return len(chunk) if self._is_content and self.transfer.sink.write(chunk) else 0
 
     def fault(self, code: int) -> TransferFault | None:
-        """What went wrong, if anything: from libcurl's code and the status."""
-        host, sink = self.transfer.location.host, self.transfer.sink
-        if self._forbidden is not None:
-            return TransferFault(
-                "forbidden_url",
-                f"{clean(host)} resolves to {clean(self._forbidden)}, which is not a public address; "
-                f"if it is yours, set RICLOUD_CONTENT_HOSTS={clean(host)}",
-                Remedy.NONE,
-            )
-        if sink.fault is not None:
-            return None  # the sink refused a chunk and knows why
+        """What went wrong, if anything: from the status and libcurl's code. Raises: what a callback raised."""
+        if self._raised is not None:
+            error, self._raised = self._raised, None
+            raise error
+        host, sink = clean(self.transfer.location.host), self.transfer.sink
+        if code == pycurl.E_COULDNT_CONNECT and self._forbidden is not None:
+            return TransferFault("forbidden_url", f"{host} {not_public(host, self._forbidden)}", Remedy.NONE)
         status = self.curl.getinfo(pycurl.RESPONSE_CODE)
-        if code == pycurl.E_HTTP_RETURNED_ERROR or (code == 0 and status not in (200, 206)):
-            return self._status_fault(status, host)
-        if code == 0:
-            return None
-        if code in _BROKEN:
-            return TransferFault("unreachable", f"{clean(host)}: {_BROKEN[code]}", Remedy.RESUME)
+        if status >= 200 and status not in (200, 206):
+            return self._status_fault(status, f"{host} answered {status}")
+        if sink.fault is not None or code == pycurl.E_OK:
+            return None  # where the sink refused a chunk, it knows why
+        if code in BROKEN:
+            return TransferFault("unreachable", f"{host}: {BROKEN[code]}", Remedy.RESUME)
+        if code in UNTRUSTED:
+            return TransferFault("untrusted_host", f"{host}: {UNTRUSTED[code]}", Remedy.LATER)
         if code == pycurl.E_RANGE_ERROR:
-            return TransferFault("unreachable", f"{clean(host)} does not resume", Remedy.RESTART)
-        if code == pycurl.E_PEER_FAILED_VERIFICATION:
-            return TransferFault("untrusted_host", f"{clean(host)}: its TLS certificate is not valid", Remedy.NONE)
+            return TransferFault("unreadable", f"{host} does not go on where the answer broke off", Remedy.RESTART)
         # libcurl's own text may hold the URL; its number does not.
-        return TransferFault("unreadable", f"{clean(host)}: libcurl error {code}", Remedy.RESTART)
+        return TransferFault("unreadable", f"{host}: libcurl error {code}", Remedy.RESTART)
 
-    def _status_fault(self, status: int, host: str) -> TransferFault:
-        said = f"{clean(host)} answered {status}"
+    def _status_fault(self, status: int, said: str) -> TransferFault:
         if status in (400, 401, 403):
             return TransferFault("access_denied", said, Remedy.RENEW)
         if status in (404, 410):
@@ -183,12 +187,11 @@ class _Slot:
         if status == 416:
             return TransferFault("unreadable", said, Remedy.RESTART)
         if status in (429, 503):
-            wait = float(self.curl.getinfo(pycurl.RETRY_AFTER) or 0)
-            return TransferFault("throttled", said, Remedy.RESUME, retry_after_s=min(wait, 300.0))
+            rest_s = min(max(float(self.curl.getinfo(pycurl.RETRY_AFTER)), 0.0), LONGEST_REST_S)
+            return TransferFault("throttled", said, Remedy.RESUME, retry_after_s=rest_s)
         if status >= 500 or status == 408:
             return TransferFault("unreachable", said, Remedy.RESUME)
         if 300 <= status < 400:
             target = self.curl.getinfo(pycurl.REDIRECT_URL)
-            remedy = Remedy.FOLLOW if target else Remedy.NONE
-            return TransferFault("redirected", f"{said}, a redirect", remedy, target=target)
+            return TransferFault("redirected", f"{said}, a redirect", Remedy.FOLLOW if target else Remedy.NONE, target=target)
         return TransferFault("unreadable", said, Remedy.NONE)

@@ -1,0 +1,92 @@
+"""The pipeline without Dagster, from top to bottom: list, plan, fetch, commit, verify, acknowledge. Runs the edges.
+
+A day is stored first (`store.py`) and acknowledged afterwards (`settle.py`), which believes nothing but the API and the
+lake: each half can run alone, be killed at any instant, and be run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ricloud_connector.ingest.listings import Day, DayListings
+from ricloud_connector.ingest.run import DayReport, Progress, Run, Selection, now_utc
+from ricloud_connector.ingest.settle import Settlement, available_of
+from ricloud_connector.ingest.store import store_day
+from ricloud_connector.model import Window
+
+__all__ = [
+    "DayReport",
+    "Progress",
+    "Run",
+    "Selection",
+    "acknowledge_results",
+    "days_of",
+    "ingest_results",
+    "now_utc",
+    "store_results",
+]
+
+
+def days_of(window: Window) -> list[Day]:
+    """Each UTC day of a window, with the part of the window that falls into it."""
+    return list(window.by_day())
+
+
+def ingest_results(
+    run: Run, days: Iterable[Day], *, selection: Selection | None = None, acknowledge: bool = True
+) -> Iterator[DayReport]:
+    """Ingest day by day; yields what became of each, once it is settled.
+
+    A day whose lake is broken is reported with its error, and the others go on.
+    Raises: ApiError and SettingsError, which concern every day: all that was committed stays.
+    """
+    settlement, settling = Settlement(run), list[DayReport]()
+    with DayListings(run, days, selection or Selection()) as listings:
+        for listed in listings:
+            report = DayReport(listed.day)
+            with report.measured():
+                available = store_day(run, listed, report)
+                if acknowledge:
+                    settlement.send(listed.day, listed.span, available, report)
+            settling.append(report)
+            # A server that ignores the filter would be walked whole to confirm one day: it is, once, for all days.
+            if not listings.spooled:
+                settlement.confirm()
+                yield from settling
+                settling = []
+    settlement.confirm()
+    yield from settling
+
+
+def store_results(
+    run: Run,
+    days: Iterable[Day],
+    *,
+    selection: Selection | None = None,
+    results: bool = True,
+    contents: bool = True,
+) -> Iterator[DayReport]:
+    """The first half: list and store, day by day; either dataset can be left out. Raises: as `ingest_results`."""
+    with DayListings(run, days, selection or Selection()) as listings:
+        for listed in listings:
+            report = DayReport(listed.day)
+            with report.measured():
+                store_day(run, listed, report, results=results, contents=contents)
+            yield report
+
+
+def acknowledge_results(run: Run, days: Iterable[Day]) -> Iterator[DayReport]:
+    """The second half: list what is available, read back what the lake holds of it, acknowledge that. Raises: likewise."""
+    settlement, settling = Settlement(run), list[DayReport]()
+    with DayListings(run, days, Selection()) as listings:
+        for listed in listings:
+            report = DayReport(listed.day)
+            with report.measured():
+                settlement.send(listed.day, listed.span, available_of(listed.available()), report)
+            settling.append(report)
+            if not listings.spooled:
+                settlement.confirm()
+                yield from settling
+                settling = []
+    settlement.confirm()
+    yield from settling

@@ -1,0 +1,170 @@
+"""The listings of many days, each started a few days before its turn. I/O: lists at the API, a spool in staging.
+
+A server that ignores the date filter would be walked whole for every day. It is walked once instead, and what it lists
+waits in files by day, without the signed URLs: those are renewed one by one when their turn comes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ricloud_connector.ingest.run import Run, Selection
+from ricloud_connector.listing import Listing
+from ricloud_connector.model import AVAILABLE, Rejection, Result, Window
+from ricloud_connector.overlap import ahead
+
+WINDOWS_AHEAD = 8
+PAGES_AHEAD = 2
+SPOOL_ITEMS = 10_000  # held in memory before they are appended to the files of their days
+PAGE_ITEMS = 1000
+
+Day = tuple[date, Window]
+Page = list[Result | Rejection]
+
+
+@dataclass(slots=True)
+class ListedDay:
+    """One day's turn: the pages of each state, lazily, to be read before the next day's turn."""
+
+    day: date
+    span: Window
+    pages: dict[str, Iterator[Page]]
+
+    def available(self) -> Iterator[Page]:
+        return self.pages.get(AVAILABLE, iter(()))
+
+
+@dataclass(slots=True)
+class _Started:
+    day: date
+    span: Window
+    listings: dict[str, Listing]
+    pages: dict[str, ahead[Page]]
+
+
+class DayListings:
+    """Iterate it once, inside `with`: each day with its pages. `spooled` says that the server ignores the date filter."""
+
+    def __init__(self, run: Run, days: Iterable[Day], selection: Selection) -> None:
+        self._run, self._selection = run, selection
+        self._waiting = deque(days)
+        self._started = deque[_Started]()
+        self._stack = ExitStack()
+        self.spooled = False
+
+    def __enter__(self) -> DayListings:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def __iter__(self) -> Iterator[ListedDay]:
+        trusted = 1  # the first day alone shows whether the server filters: eight whole walks at once would be too many
+        while self._waiting or self._started:
+            while self._waiting and len(self._started) < trusted:
+                self._started.append(self._start(*self._waiting.popleft()))
+            turn = self._started.popleft()
+            yield ListedDay(turn.day, turn.span, {state: self._wanted(pages) for state, pages in turn.pages.items()})
+            for pages in turn.pages.values():
+                pages.stop()
+            if any(listing.filter_ignored for listing in turn.listings.values()) and (self._waiting or self._started):
+                self._waiting.extendleft((later.day, later.span) for later in reversed(self._started))
+                self._started.clear()
+                self._stack.close()
+                yield from self._spool()
+                return
+            trusted = WINDOWS_AHEAD
+
+    def _start(self, day: date, span: Window) -> _Started:
+        listings = {
+            state: self._run.client.list_results(span, state, filters=self._selection.filters)
+            for state in self._selection.states
+        }
+        pages = {state: ahead(listing.by_page(), PAGES_AHEAD) for state, listing in listings.items()}
+        for each in pages.values():
+            self._stack.callback(each.stop)
+        return _Started(day, span, listings, pages)
+
+    def _wanted(self, pages: Iterable[Page]) -> Iterator[Page]:
+        for page in pages:
+            yield [item for item in page if self._selection.wants(item)]
+
+    def _spool(self) -> Iterator[ListedDay]:
+        """Walk once over all days that are left, and give them out from files."""
+        self.spooled = True
+        days = list(self._waiting)
+        self._waiting.clear()
+        whole = Window(min(span.since for _, span in days), max(span.until for _, span in days))
+        spool = _Spool(self._run.lake.staging / "spool")
+        for state in self._selection.states:
+            listing = self._run.client.list_results(whole, state, filters=self._selection.filters)
+            for page in self._wanted(listing.by_page()):
+                spool.add(state, page)
+        spool.flush()
+        for day, span in days:
+            yield ListedDay(day, span, {state: spool.read(state, day, span) for state in self._selection.states})
+
+
+class _Spool:
+    """Listed items in a file per state and day: JSON lines without signed URLs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._held: dict[Path, list[str]] = defaultdict(list)
+        self._count = 0
+
+    def add(self, state: str, page: Page) -> None:
+        for item in page:
+            self._held[self._path(state, item.day)].append(_line(item))
+        self._count += len(page)
+        if self._count >= SPOOL_ITEMS:
+            self.flush()
+
+    def flush(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for path, lines in self._held.items():
+            with path.open("a", encoding="utf-8") as file:
+                file.writelines(lines)
+        self._held.clear()
+        self._count = 0
+
+    def read(self, state: str, day: date, span: Window) -> Iterator[Page]:
+        path = self._path(state, day)
+        if not path.exists():
+            return
+        page: Page = []
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                item = _item(line)
+                if item.date_created is None or item.date_created in span:
+                    page.append(item)
+                if len(page) >= PAGE_ITEMS:
+                    yield page
+                    page = []
+        yield page
+
+    def _path(self, state: str, day: date) -> Path:
+        return self._folder / f"{state}-{day.isoformat()}"
+
+
+def _line(item: Result | Rejection) -> str:
+    facts = asdict(item)
+    facts.pop("signed_url", None)
+    facts["rejected"] = isinstance(item, Rejection)
+    return json.dumps(facts, default=datetime.isoformat) + "\n"
+
+
+def _item(line: str) -> Result | Rejection:
+    facts: dict[str, Any] = json.loads(line)
+    for name in ("date_created", "date_consumed", "date_deleted"):
+        if facts.get(name) is not None:
+            facts[name] = datetime.fromisoformat(facts[name])
+    return Rejection(**facts) if facts.pop("rejected") else Result(**facts)

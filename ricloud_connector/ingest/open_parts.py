@@ -1,0 +1,81 @@
+"""The parts of one day that are being filled: rows go in as they are proven, files come out whole. I/O: through the lake.
+
+Results and contents are committed together and in that order, so that a content is never in the lake before its result.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from datetime import date, datetime
+from types import TracebackType
+
+from ricloud_connector.lake import Lake
+from ricloud_connector.model import Content, Proven, Result
+from ricloud_connector.parts import ContentsWriter, PartWriter
+from ricloud_connector.schemas import CONTENTS, RESULTS, result_rows
+
+PART_BYTES = 256 * 1024 * 1024
+PART_ROWS = 100_000
+"""Where a part is closed. A larger content has a part of its own: on a local disk it never spans two."""
+
+
+class OpenParts:
+    """Fills a results part and a contents part of one day. Use as a context manager: what is not committed is dropped."""
+
+    def __init__(self, lake: Lake, day: date, *, run_id: str) -> None:
+        self._lake, self._day, self._run_id = lake, day, run_id
+        self.new_results = 0
+        self.new_contents = 0
+        self.stored_by_others = 0
+        self._start()
+
+    def _start(self) -> None:
+        self._stack = ExitStack()
+        self._results: PartWriter | None = None
+        self._contents: PartWriter | None = None
+        self._rows: ContentsWriter | None = None
+        self._seen: set[str] = set()
+        self._bytes = 0
+        self.proven: dict[str, Proven] = {}  # the contents that wait for the next commit, by id
+
+    def __enter__(self) -> OpenParts:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def add_results(self, results: list[Result], seen_at: datetime) -> None:
+        """Add a row for each result that has none yet."""
+        fresh = [result for result in results if result.id not in self._seen]
+        rows = result_rows(fresh, run_id=self._run_id, seen_at=seen_at)
+        rows = rows.filter(self._lake.scan(RESULTS, self._day).missing(rows))
+        if rows.num_rows:
+            if self._results is None:
+                self._results = self._stack.enter_context(self._lake.writer(RESULTS))
+            self._results.write(rows)
+            self._seen.update(rows.column("id").to_pylist())
+
+    def add_content(self, content: Content) -> None:
+        """Add a proven content, after committing what is there where the file would become too large."""
+        size = content.result.size or 0
+        if self.proven and (self._bytes + size > PART_BYTES or len(self.proven) >= PART_ROWS):
+            self.commit()
+        if self._rows is None:
+            self._contents = self._stack.enter_context(self._lake.writer(CONTENTS))
+            self._rows = ContentsWriter(self._contents)
+        self._rows.add(content)
+        self._bytes += size
+        self.proven[content.result.id] = Proven(content.result.checksum or "", size)
+
+    def commit(self) -> None:
+        """Put everything added so far into the lake, results first, and start anew. Raises: LakeError."""
+        with self._stack:
+            if self._results is not None:
+                self.new_results += self._lake.commit(self._day, self._results.finish())
+            if self._contents is not None and self._rows is not None:
+                self._rows.flush()
+                staged = self._contents.finish()
+                lost = min(len(self.proven), self._contents.rows - self._lake.commit(self._day, staged))
+                self.new_contents += len(self.proven) - lost
+                self.stored_by_others += lost
+        self._start()

@@ -1,0 +1,136 @@
+"""What a run works with, what it was asked for, and what it tells of each day. Facts and the edges of one run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Protocol
+
+from ricloud_connector.client import RicloudClient
+from ricloud_connector.errors import LakeError, SettingsError
+from ricloud_connector.fetch import Fetcher
+from ricloud_connector.lake import Lake
+from ricloud_connector.model import AVAILABLE, STATES, Rejection, Result
+from ricloud_connector.redact import clean
+
+NAMED_AT_MOST = 1000  # rejections and unconfirmed ids kept by name in a report; beyond it they are counted
+
+
+class Progress(Protocol):
+    """Told how far a day is, now and then: results listed, results done, bytes downloaded."""
+
+    def __call__(self, day: date, listed: int, done: int, downloaded_bytes: int, /) -> None: ...
+
+
+def now_utc() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class Run:
+    """The edges of one run, and who it is.
+
+    `patient` runs leave a quarantined result alone for a while: those that the sensor asks for, and nobody else.
+    """
+
+    client: RicloudClient
+    lake: Lake
+    fetcher: Fetcher
+    run_id: str
+    now: Callable[[], datetime] = now_utc
+    progress: Progress = lambda *_: None
+    patient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which results a run is about. Nothing given: everything available.
+
+    With `consumed` and `expired` among the states the history of the metadata is complete; what is not available is never
+    acknowledged, and its contents are stored only where they can still be read.
+    """
+
+    states: tuple[str, ...] = (AVAILABLE,)
+    identifiers: tuple[str, ...] = ()
+    poll: str | None = None
+    task: str | None = None
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.states) - STATES)
+        if unknown or not self.states:
+            raise SettingsError(f"states are of {', '.join(sorted(STATES))}, not {clean(', '.join(unknown)) or 'none'}")
+
+    @property
+    def filters(self) -> dict[str, str]:
+        """What the server is asked to filter by; `wants` checks every answer."""
+        found = {"poll": self.poll, "task": self.task}
+        if len(self.identifiers) == 1:
+            found["identifier"] = self.identifiers[0]
+        return {name: value for name, value in found.items() if value is not None}
+
+    def wants(self, item: Result | Rejection) -> bool:
+        """Whether the item is one of those asked for. What cannot be read whole is set aside only by a run about everything."""
+        if isinstance(item, Rejection):
+            return not (self.identifiers or self.poll or self.task)
+        return (
+            (not self.identifiers or item.identifier in self.identifiers)
+            and self.poll in (None, item.poll)
+            and self.task in (None, item.task)
+        )
+
+
+@dataclass(slots=True)
+class DayReport:
+    """What became of one day. Counts are of results where nothing else is said.
+
+    `fetched` were downloaded and proven, `new` stored by this run, `already_stored` before it or by another;
+    `quarantined` are set aside with a reason, `resting` were, and are not tried again yet; `failed` could not be fetched
+    this time; `unconfirmed` are still available after their acknowledgement.
+    """
+
+    day: date
+    listed: int = 0
+    fetched: int = 0
+    new: int = 0
+    already_stored: int = 0
+    skipped: int = 0
+    new_result_rows: int = 0
+    downloaded_bytes: int = 0
+    quarantined: int = 0
+    resting: int = 0
+    failed: int = 0
+    acknowledged: int = 0
+    found_acknowledged: int = 0
+    unconfirmed: int = 0
+    seconds: float = 0.0
+    rejections: list[Rejection] = field(default_factory=list)
+    unconfirmed_ids: list[str] = field(default_factory=list)
+    error: LakeError | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was listed is stored and, where that was asked for, acknowledged."""
+        return self.error is None and not (self.quarantined or self.resting or self.failed or self.unconfirmed)
+
+    def reject(self, rejections: Iterable[Rejection]) -> None:
+        for rejection in rejections:
+            if rejection.transient:
+                self.failed += 1
+            else:
+                self.quarantined += 1
+            if len(self.rejections) < NAMED_AT_MOST:
+                self.rejections.append(rejection)
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Add the time it takes; keep an error of this day's lake, so that the other days go on."""
+        started = time.monotonic()
+        try:
+            yield
+        except LakeError as error:
+            self.error = self.error or error
+        finally:
+            self.seconds += time.monotonic() - started

@@ -1,0 +1,127 @@
+"""The first half of a day: what is listed, and lacking in the lake, is fetched, proven and committed. Runs the edges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ricloud_connector.fetch import Elsewhere
+from ricloud_connector.ingest.listings import ListedDay
+from ricloud_connector.ingest.open_parts import OpenParts
+from ricloud_connector.ingest.run import DayReport, Run
+from ricloud_connector.ingest.settle import available_of
+from ricloud_connector.ingest.tries import Tries
+from ricloud_connector.model import AVAILABLE, Content, Proven, Rejection, Result, id_of
+from ricloud_connector.overlap import ahead
+from ricloud_connector.partition import Partition
+from ricloud_connector.plan import Plan, batches, plan_batch
+from ricloud_connector.schemas import CONTENTS, QUARANTINE, RESULT_STATES, quarantine_rows, state_rows
+
+CONTENTS_AHEAD = 64
+REJECTIONS_HELD = 10_000
+
+
+def store_day(
+    run: Run, listed: ListedDay, report: DayReport, *, results: bool = True, contents: bool = True
+) -> pa.Table:
+    """Store what the lake lacks of a listed day: result rows first, then proven contents, part by part.
+
+    Returns what was listed as available, in the few columns that are compared with what is read back later.
+    """
+    available = [available_of([])]
+    rejected: list[Rejection] = []
+    tries = Tries(run.lake.control, listed.day, run.lake.staging)
+    with OpenParts(run.lake, listed.day, run_id=run.run_id) as parts:
+        for state, pages in listed.pages.items():
+            for batch in batches(pages):
+                report.listed += len(batch)
+                available.append(available_of([batch]))
+                plan = _plan(run, listed, state, batch, parts)
+                report.skipped += plan.skipped
+                if results:
+                    parts.add_results(plan.seen, run.now())
+                    _store_states(run, listed, state, plan)
+                if contents:
+                    report.already_stored += len(plan.stored)
+                    found = plan.rejected + _fetch(run, _due(run, plan, tries, report), parts, report)
+                    # What is not available any more may be gone for good, which is nobody's fault.
+                    rejected += found if state == AVAILABLE else []
+                if len(rejected) >= REJECTIONS_HELD:
+                    parts.commit()
+                    _quarantine(run, listed, rejected, tries, report)
+                    rejected = []
+        parts.commit()
+    report.new_result_rows, report.new = parts.new_results, parts.new_contents
+    report.already_stored += parts.stored_by_others
+    _quarantine(run, listed, rejected, tries, report)
+    return pa.concat_tables(available)
+
+
+def _plan(run: Run, listed: ListedDay, state: str, batch: list[Result | Rejection], parts: OpenParts) -> Plan:
+    for item in batch:
+        if isinstance(item, Result):
+            run.lake.claim(item.organisation)
+    ids = [item.id for item in batch if isinstance(item, Result)]
+    stored = _stored(run.lake.scan(CONTENTS, listed.day), ids)
+    return plan_batch(batch, stored | parts.proven, state=state)
+
+
+def _due(run: Run, plan: Plan, tries: Tries, report: DayReport) -> list[Result]:
+    """What to fetch now: everything, but for a patient run what failed not long ago."""
+    if not run.patient:
+        return plan.fetch
+    due = [result for result in plan.fetch if not tries.resting(result, run.now())]
+    report.resting += len(plan.fetch) - len(due)
+    return due
+
+
+def _store_states(run: Run, listed: ListedDay, state: str, plan: Plan) -> None:
+    """Write down what is not available: the results dataset tells only what was seen first."""
+    if state != AVAILABLE:
+        rows = state_rows(plan.seen, run_id=run.run_id, seen_at=run.now())
+        run.lake.commit_table(RESULT_STATES, listed.day, rows)
+
+
+def _fetch(run: Run, results: list[Result], parts: OpenParts, report: DayReport) -> list[Rejection]:
+    """Fetch and prove a batch into the open parts; returns what is to be set aside."""
+    rejected: list[Rejection] = []
+    if not results:
+        return rejected
+    with ahead(run.fetcher.fetch(results), CONTENTS_AHEAD) as outcomes:
+        for outcome in outcomes:
+            if isinstance(outcome, Content):
+                parts.add_content(outcome)
+                report.fetched += 1
+                report.downloaded_bytes += outcome.result.size or 0
+            elif isinstance(outcome, Rejection):
+                rejected.append(outcome)
+            else:
+                assert isinstance(outcome, Elsewhere)
+                report.already_stored += 1
+            run.progress(report.day, report.listed, report.fetched + report.already_stored, report.downloaded_bytes)
+    return rejected
+
+
+def _quarantine(run: Run, listed: ListedDay, rejected: list[Rejection], tries: Tries, report: DayReport) -> None:
+    """Write down what is set aside, unless another run has stored it meanwhile."""
+    if not rejected:
+        return
+    stored = _stored(run.lake.scan(CONTENTS, listed.day), [id_of(rejection) for rejection in rejected])
+    open_ = [item for item in rejected if stored.get(item.result_id) != Proven(item.checksum or "", item.size or 0)]
+    report.already_stored += len(rejected) - len(open_)
+    report.reject(open_)
+    lasting = [rejection for rejection in open_ if not rejection.transient]
+    tries.failed(lasting, run.now())
+    for day in sorted({rejection.day for rejection in lasting}):
+        of_day = [rejection for rejection in lasting if rejection.day == day]
+        run.lake.commit_table(QUARANTINE, day, quarantine_rows(of_day, run_id=run.run_id, seen_at=run.now()))
+
+
+def _stored(partition: Partition, ids: Iterable[str]) -> dict[str, Proven]:
+    """What the lake holds whole of these ids."""
+    whole = partition.whole_results()
+    whole = whole.filter(pc.is_in(whole.column("result_id"), value_set=pa.array(ids, pa.string())))
+    columns = [whole.column(name).to_pylist() for name in ("result_id", "checksum", "size")]
+    return {result_id: Proven(checksum, size) for result_id, checksum, size in zip(*columns, strict=True)}

@@ -1,0 +1,150 @@
+"""The command line: exit codes, one clear line for each thing that is wrong, no traceback, no secret."""
+
+import os
+import stat
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
+import pytest
+
+from ricloud_connector.emulator import Emulator
+from ricloud_connector.errors import SettingsError
+from ricloud_connector.model import Window
+from ricloud_connector.report import ingest_with_progress
+from ricloud_connector.settings import Settings
+from tests.command import run_command
+
+DAY = ("--since", "2026-11-20", "--until", "2026-11-21")
+
+
+@pytest.fixture(scope="module")
+def emulator():
+    with Emulator(results=0, days=1, token="canary-token") as running:
+        yield running
+
+
+def one_line(process):
+    """The one line on standard error, which is no traceback and holds no secret."""
+    assert "Traceback" not in process.stderr + process.stdout
+    assert "canary-token" not in process.stderr + process.stdout
+    (line,) = process.stderr.strip().splitlines()
+    return line
+
+
+@pytest.mark.parametrize("name", ["RICLOUD_URL", "RICLOUD_TOKEN", "RICLOUD_LAKE"])
+def test_a_missing_setting_is_one_line_and_exit_2(emulator, tmp_path, name):
+    settings = {**emulator.environment(), "RICLOUD_LAKE": str(tmp_path / "lake")}
+    del settings[name]
+    process = run_command("ingest", *DAY, environment=settings)
+    assert process.returncode == 2
+    assert f"{name} is not set" in one_line(process)
+    assert not (tmp_path / "lake").exists()
+
+
+def test_a_wrong_token_is_one_line_and_exit_2(emulator, tmp_path):
+    settings = {**emulator.environment(), "RICLOUD_LAKE": str(tmp_path), "RICLOUD_TOKEN": "wrong"}
+    process = run_command("ingest", *DAY, environment=settings)
+    assert process.returncode == 2
+    assert "RICLOUD_TOKEN is not accepted" in one_line(process)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "https://", "http://api.example"])
+def test_a_wrong_url_is_one_line_and_exit_2(emulator, tmp_path, url):
+    settings = {**emulator.environment(), "RICLOUD_LAKE": str(tmp_path), "RICLOUD_URL": url}
+    process = run_command("ingest", *DAY, environment=settings)
+    assert process.returncode == 2
+    assert "RICLOUD_URL" in one_line(process)
+
+
+def test_an_api_that_cannot_be_reached_at_all_names_the_url(tmp_path):
+    given = {"RICLOUD_URL": "http://127.0.0.1:9", "RICLOUD_TOKEN": "canary-token", "RICLOUD_LAKE": str(tmp_path)}
+    settings = replace(Settings.from_environment(given), api_deadline_s=0.5)
+    with pytest.raises(SettingsError, match="RICLOUD_URL"):
+        ingest_with_progress(settings, Window.of_day(date(2026, 11, 20)), acknowledge=True)
+
+
+def test_a_path_that_the_api_does_not_know_names_the_url(emulator, tmp_path):
+    settings = {**emulator.environment(), "RICLOUD_LAKE": str(tmp_path), "RICLOUD_URL": emulator.url + "/nowhere"}
+    process = run_command("ingest", *DAY, environment=settings)
+    assert process.returncode == 2
+    assert "RICLOUD_URL" in one_line(process)
+
+
+def test_a_lake_that_cannot_be_written_is_one_line_and_exit_2(emulator, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    settings = {**emulator.environment(), "RICLOUD_LAKE": str(tmp_path / "file" / "lake")}
+    process = run_command("ingest", *DAY, environment=settings)
+    assert process.returncode == 2
+    assert "RICLOUD_LAKE" in one_line(process)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_lake_is_one_line_and_exit_2(emulator, tmp_path):
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    process = run_command("ingest", *DAY, environment={**emulator.environment(), "RICLOUD_LAKE": str(tmp_path)})
+    assert process.returncode == 2
+    assert "RICLOUD_LAKE" in one_line(process)
+
+
+@pytest.mark.parametrize("span", [("2026-11-21", "2026-11-20"), ("2026-11-21", "2026-11-21")])
+def test_since_must_lie_before_until(emulator, tmp_path, span):
+    settings = {**emulator.environment(), "RICLOUD_LAKE": str(tmp_path)}
+    process = run_command("ingest", "--since", span[0], "--until", span[1], environment=settings)
+    assert process.returncode == 2
+    assert "--since" in one_line(process)
+
+
+@pytest.mark.parametrize("arguments", [("ingest",), ("ingest", "--since", "yesterday", "--until", "2026-11-21"), ("nonsense",)])
+def test_wrong_arguments_are_exit_2_without_a_traceback(arguments):
+    process = run_command(*arguments)
+    assert process.returncode == 2
+    assert process.stderr.startswith("Usage:")
+    assert "Traceback" not in process.stderr
+
+
+def test_a_lake_of_another_organisation_is_one_line_and_exit_2(tmp_path):
+    lake = {"RICLOUD_LAKE": str(tmp_path)}
+    created = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    for organisation, status in (("one", 0), ("two", 2)):
+        with Emulator(results=0, days=1, token="canary-token") as api:
+            api.add_result(content=b"{}", date_created=created, organisation=organisation)
+            process = run_command("ingest", *DAY, environment={**api.environment(), **lake})
+        assert process.returncode == status, process.stderr
+    line = one_line(process)
+    assert "organisation 'one'" in line
+    assert "'two'" in line
+    assert "RICLOUD_LAKE" in line
+    assert api.acknowledged == []
+
+
+def test_a_span_may_be_given_in_datetimes_and_is_half_open(emulator, tmp_path):
+    with Emulator(results=0, days=1) as api:
+        for hour in (9, 10, 11):
+            api.add_result(content=b"x" * hour, date_created=datetime(2026, 11, 20, hour, tzinfo=UTC), id=hour)
+        settings = {**api.environment(), "RICLOUD_LAKE": str(tmp_path)}
+        span = ("--since", "2026-11-20T09:00:00Z", "--until", "2026-11-20T12:00:00+01:00")
+        process = run_command("ingest", *span, environment=settings)
+        assert process.returncode == 0, process.stderr
+        assert sorted(api.acknowledged) == ["10", "9"]
+
+
+def test_nothing_new_is_a_success_that_says_so(emulator, tmp_path):
+    process = run_command("ingest", *DAY, environment={**emulator.environment(), "RICLOUD_LAKE": str(tmp_path)})
+    assert process.returncode == 0
+    assert "nothing new" in process.stdout
+
+
+def test_no_acknowledge_stops_before_the_last_step(tmp_path):
+    with Emulator(results=0, days=1) as api:
+        api.add_result(content=b"kept", date_created=datetime(2026, 11, 20, tzinfo=UTC))
+        settings = {**api.environment(), "RICLOUD_LAKE": str(tmp_path)}
+        assert run_command("ingest", *DAY, "--no-acknowledge", environment=settings).returncode == 0
+        assert api.acknowledged == []
+        assert len(list(tmp_path.glob("data/contents/*/part-000000.parquet"))) == 1
+        assert run_command("ingest", *DAY, environment=settings).returncode == 0
+        assert len(api.acknowledged) == 1
+
+
+def test_help_teaches_and_version_is_told():
+    assert "ricloud-connector ingest --since" in run_command("ingest", "--help").stdout
+    assert run_command("--version").stdout.startswith("ricloud-connector")
