@@ -69,7 +69,7 @@ class Acknowledger:
         self._sent: list[Listed] = []
         self._refused: dict[str, ApiRefused] = {}
         self._unanswered: ApiUnavailable | None = None
-        self._accepted = False
+        self._accepted = self._stopped = False
 
     def send(self, commit: VerifiedCommit, listed: Iterable[Listed]) -> None:
         """Acknowledge each listed result whose md5 and size are those proven by this commit; leave the others alone.
@@ -99,8 +99,9 @@ class Acknowledger:
             still, how = self._still_available(open_)
             confirmation.confirmed += [Confirmed(item, how) for item in open_ if item.id not in still]
             open_ = [item for item in open_ if item.id in still]
-        if open_ and self._unanswered is not None:
-            raise self._unanswered
+        unanswered, self._unanswered = self._unanswered, None
+        if open_ and unanswered is not None:
+            raise unanswered
         confirmation.refused = open_
         return confirmation
 
@@ -114,14 +115,18 @@ class Acknowledger:
                 for future in futures:
                     future.result()
             except ApiUnavailable as error:
-                pool.shutdown(wait=False, cancel_futures=True)
-                self._unanswered = error
+                self._stopped, self._unanswered = True, error
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                self._stopped = True
                 raise
+            finally:
+                pool.shutdown(cancel_futures=True)
+                self._stopped = False
 
     def _send(self, batch: Sequence[Listed]) -> None:
         """Send one batch; in parts where it is too long for the server or holds an id that the server will not take."""
+        if self._stopped:
+            return
         if len(batch) > self._batch_ids:
             for part in _split(batch, self._batch_ids):
                 self._send(part)

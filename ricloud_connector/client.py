@@ -9,6 +9,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import TypeVar
 
@@ -69,6 +70,7 @@ class RicloudClient:
         self._http = httpx.Client(
             headers={"Authorization": f"Token {token.reveal()}", "Accept": "application/json", "User-Agent": USER_AGENT},
             timeout=httpx.Timeout(deadline_s, connect=min(connect_timeout_s, deadline_s)),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # httpx would keep those of every answer
             follow_redirects=False,
             trust_env=False,
             transport=self._transport,

@@ -25,9 +25,7 @@ MAX_EXTRA_CHARACTERS = 65_536
 _ID_REFUSED = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _WRITTEN_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
-_DATETIME = re.compile(
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?", re.IGNORECASE | re.ASCII
-)
+_DATETIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?", re.IGNORECASE | re.ASCII)
 
 _TEXT_FIELDS = ("identifier", "type", "url", "resource", "organisation", "poll", "task")
 _KNOWN_FIELDS = frozenset(

@@ -38,8 +38,9 @@ class Listing:
     """Iterate it once: each item that belongs to the window, in the server's order, most of them once.
 
     Raises while iterating: UntrustedAnswer for a cursor that repeats or stands still, and what `fetch_page` raises; what
-    was given out before stays good. `cursor` is where the next page starts, None where there is none; `pages` counts the pages read, `outside` the items that did not belong, and
-    `filter_ignored` says that the server did not hold those back: it refused the filter or does not heed it.
+    was given out before stays good. `cursor` is where the next page starts, None where there is none; `pages` counts the
+    pages read, `outside` the items that did not belong, and `filter_ignored` says that the server did not hold those
+    back: it refused the filter or does not heed it.
     """
 
     def __init__(

@@ -104,6 +104,8 @@ def _http_location(signed: SignedUrl, policy: Policy) -> HttpLocation | str:
         parts = urlsplit(signed.url)
         name, address = _host_of(parts.hostname or "")
         port = parts.port if parts.port is not None else (443 if parts.scheme == "https" else 80)
+        if port == 0 or ("[" in parts.netloc) != (":" in name):
+            raise ValueError("a port that is none, or brackets around a name")
     except ValueError:
         return "has no host that every parser reads alike, or an impossible port"
     if parts.scheme not in ("https", "http"):

@@ -6,6 +6,7 @@ read and write on the socket gets what is left until the calling thread's deadli
 
 from __future__ import annotations
 
+import logging
 import ssl
 import threading
 import time
@@ -25,6 +26,8 @@ class DeadlineTransport(httpx.BaseTransport):
     """
 
     def __init__(self, *, proxy: str | None = None, connections: int = 32) -> None:
+        # At DEBUG httpcore writes every header of an answer, be it one in which a server echoes the token.
+        logging.getLogger("httpcore").setLevel(logging.INFO)
         self._deadline = _Deadline()
         options: dict[str, Any] = {
             "ssl_context": ssl.create_default_context(cafile=certifi.where()),

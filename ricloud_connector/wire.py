@@ -178,20 +178,21 @@ def _document(status: int, headers: Mapping[str, str], body: bytes, *secrets: Se
 def _error(status: int, headers: Mapping[str, str], body: bytes, *secrets: Secret) -> ApiError:
     """The typed error of a reply other than 200. Error bodies are `{"error", "message", "params"}` [client]."""
     text = body[:4096].decode("utf-8", "replace")
-    params: tuple[str, ...] = ()
+    named: list[str] = []
     try:
         document = json.loads(body[:MAX_ERROR_BYTES])
         text = f"{document.get('error', '')}: {document.get('message', '')}"
         if isinstance(document.get("params"), dict):
-            params = tuple(clean(name, *secrets, limit=64) for name in document["params"])
+            named = list(document["params"])
     except (ValueError, AttributeError, RecursionError):
         pass  # a proxy in between may answer HTML: its text serves as well as ours would
-    said = f"HTTP {status}: {clean(text, *secrets)}" + (f" ({', '.join(params[:10])})" if params else "")
+    params = tuple(clean(name, *secrets, limit=64) for name in named[:10])
+    said = f"HTTP {status}: {clean(text, *secrets)}" + (f" ({', '.join(params)})" if params else "")
     if status in (401, 403):
         return TokenRefused(f"RICLOUD_TOKEN is not accepted: {said}", status=status)
     if status == 429 or status >= 500:
         return ApiUnavailable(said, retry_after_s=retry_after_s(headers))
-    if status == 400 and any("date_created" in named for named in params or (text,)):
+    if status == 400 and any("date_created" in name for name in named or [text]):
         return FilterRefused(said, status=status, params=params)
     if 300 <= status < 400:
         target = clean(headers.get("location", "nowhere").partition("?")[0], *secrets)

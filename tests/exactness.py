@@ -26,6 +26,8 @@ import pyarrow.parquet as pq
 
 from ricloud_connector.emulator import Emulator, PublishedResult
 
+_DUCKDB = duckdb.connect()
+
 CHUNK_BYTES = 8 * 1024 * 1024
 DATASETS = ("results", "contents", "acknowledgements", "quarantine")
 _PART_PATH = re.compile(r"[a-z_]+(/ricloud_feed=[^/]+)?/created_date=\d{4}-\d\d-\d\d/part-\d{6,}\.parquet", re.ASCII)
@@ -59,11 +61,11 @@ def assert_exact(
     truth = {result.id: result for result in (provable(emulator) if expected is None else expected)}
     faults = [*_layout_faults(lake), *_chain_faults(lake)]
     for engine, read in ENGINES.items():
-        faults += [f"{engine}: {fault}" for fault in _content_faults(read(lake, "contents"), truth)]
-        faults += [f"{engine}: {fault}" for fault in _row_faults(lake, read)]
-        faults += [f"{engine}: {fault}" for fault in _results_faults(read(lake, "results"), truth)]
+        tables = {dataset: read(lake, dataset) for dataset in _KEYS}
+        found = [*_key_faults(tables), *_content_faults(tables["contents"], truth), *_results_faults(tables["results"], truth)]
         if acknowledged:
-            faults += [f"{engine}: {fault}" for fault in _acknowledgement_faults(read(lake, "acknowledgements"), truth)]
+            found += _acknowledgement_faults(tables["acknowledgements"], truth)
+        faults += [f"{engine}: {fault}" for fault in found]
     sent = set(emulator.acknowledged)
     faults += [f"acknowledged without being expected in the lake: {name}" for name in sorted(sent - truth.keys())]
     if acknowledged:
@@ -82,10 +84,10 @@ def assert_readable(lake: Path) -> None:
     """
     faults = []
     for engine, read in ENGINES.items():
-        stored, broken = _stored(read(lake, "contents"))
-        faults += [f"{engine}: {fault}" for fault in broken]
-        faults += [f"{engine}: {fault}" for fault in _row_faults(lake, read)]
-        faults += [f"{engine}: {name}: its bytes are not those of its checksum" for name, it in stored.items() if not it.true]
+        tables = {dataset: read(lake, dataset) for dataset in _KEYS}
+        stored, broken = _stored(tables["contents"])
+        untrue = [f"{name}: its bytes are not those of its checksum" for name, content in stored.items() if not content.true]
+        faults += [f"{engine}: {fault}" for fault in (*_key_faults(tables), *broken, *untrue)]
     assert not faults, "\n".join(faults[:50])
 
 
@@ -100,7 +102,7 @@ def read_duckdb(lake: Path, dataset: str) -> pa.Table | None:
     folder = lake / "data" / dataset
     if not _has_parts(folder):
         return None
-    with duckdb.connect() as connection:
+    with _DUCKDB.cursor() as connection:
         relation = connection.sql(f"SELECT * FROM read_parquet('{folder}/**/*.parquet', hive_partitioning = true)")
         return relation.to_arrow_table()
 
@@ -218,10 +220,10 @@ _KEYS = {
 }
 
 
-def _row_faults(lake: Path, read: Read) -> Iterator[str]:
+def _key_faults(tables: dict[str, pa.Table | None]) -> Iterator[str]:
     """Keys that are there twice."""
     for dataset, key in _KEYS.items():
-        table = read(lake, dataset)
+        table = tables[dataset]
         if table is not None:
             counted = Counter(zip(*(table.column(name).to_pylist() for name in (*key, "created_date")), strict=True))
             yield from (f"{dataset}: {row} is there {times} times" for row, times in counted.items() if times > 1)

@@ -3,7 +3,8 @@
 Each is a process of its own, with its own environment and pid, that dies of SIGKILL like any other; only the half second
 of imports is saved. The console script itself is run by `tests/command.py`.
 
-As a program it answers lines of JSON: `{"start": {...}}` with a pid, `{"wait": pid}` with how that one ended.
+As a program it answers lines of JSON: `{"start": {...}}` with a pid, `{"wait": pid}` with how that one ended,
+`{"stopped": pid}` once it has stopped.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -52,7 +55,8 @@ EVENTS = (
 class Plan:
     """What befalls a process: `action` before or after the n-th (from 1) of these events, counted together.
 
-    `kill` is SIGKILL by itself, `raise` a MemoryError. With n = 0 nothing happens, and all events are written to `log`.
+    `kill` is SIGKILL, `stop` is SIGSTOP, `raise` a MemoryError. With n = 0 nothing befalls it. `log` is given all events,
+    `clock_ahead_s` is by how much its clock is wrong.
     """
 
     n: int = 0
@@ -60,6 +64,7 @@ class Plan:
     events: tuple[str, ...] = EVENTS
     action: str = "kill"
     log: str | None = None
+    clock_ahead_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,10 @@ class Nursery:
         said.unlink()
         return Ended(answer["status"], text)
 
+    def wait_for_stop(self, pid: int) -> None:
+        """Returns once the process has stopped itself, as by `stop` in its plan."""
+        self._ask({"stopped": pid})
+
     def run(self, *arguments: str, environment: Mapping[str, str], plan: Plan | None = None) -> Ended:
         return self.wait(self.start(*arguments, environment=environment, plan=plan))
 
@@ -128,9 +137,9 @@ class Nursery:
 
 def _serve() -> None:
     """Answer orders until the input ends. Whoever is still running then is killed."""
-    from ricloud_connector import cli, session
-
-    assert cli is not session  # both are loaded now, with all that they need
+    importlib.import_module("ricloud_connector.cli")  # what every run needs is loaded once
+    importlib.import_module("ricloud_connector.session")
+    importlib.import_module("pyarrow.acero")  # which `Table.join` loads when it is first called
     children: set[int] = set()
     for line in sys.stdin:
         order = json.loads(line)
@@ -140,11 +149,15 @@ def _serve() -> None:
                 _run(**order["start"])
             children.add(pid)
             answer = {"pid": pid}
+        elif "stopped" in order:
+            os.waitpid(order["stopped"], os.WUNTRACED)
+            answer = {}
         else:
             _, status = os.waitpid(order["wait"], 0)
             children.discard(order["wait"])
             answer = {"status": os.waitstatus_to_exitcode(status)}
-        print(json.dumps(answer), flush=True)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
     for pid in children:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -161,14 +174,12 @@ def _run(arguments: list[str], environment: dict[str, str], plan: dict[str, Any]
             os.dup2(handle, standard)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         _arm(Plan(**plan))
-        from ricloud_connector import cli
-
         sys.argv = ["ricloud-connector", *arguments]
-        cli.main()
+        importlib.import_module("ricloud_connector.cli").main()
         status = 0
     except SystemExit as end:
         status = int(end.code or 0)
-    except BaseException:
+    except BaseException:  # noqa: BLE001  # this is the outermost frame of a process
         sys.excepthook(*sys.exc_info())
     finally:
         sys.stdout.flush()
@@ -182,9 +193,10 @@ def _arm(plan: Plan) -> None:
     log = os.open(plan.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if plan.log else None
 
     def befall() -> None:
-        if plan.action == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        raise MemoryError("as the plan says")
+        if plan.action == "raise":
+            raise MemoryError("as the plan says")
+        os.kill(os.getpid(), signal.SIGKILL if plan.action == "kill" else signal.SIGSTOP)
+        time.sleep(0.05)  # the signal may reach another thread first, and must not find this one further on
 
     def wrap(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -201,11 +213,26 @@ def _arm(plan: Plan) -> None:
 
         return event
 
+    if plan.clock_ahead_s:
+        _shift_clocks(timedelta(seconds=plan.clock_ahead_s))
     for name in plan.events:
         module, _, path = name.partition(":")
         *holders, attribute = path.split(".")
         holder = functools.reduce(getattr, holders, importlib.import_module(module))
         setattr(holder, attribute, wrap(name, getattr(holder, attribute)))
+
+
+def _shift_clocks(ahead: timedelta) -> None:
+    """Make this process's wall clocks wrong, as those of another machine may be."""
+    true_time = time.time
+
+    class Shifted(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + ahead
+
+    time.time = lambda: true_time() + ahead.total_seconds()
+    importlib.import_module("ricloud_connector.ingest.run").datetime = Shifted
 
 
 if __name__ == "__main__":

@@ -17,9 +17,25 @@ PACKAGE = ROOT / "ricloud_connector"
 LAYERS = [
     {"errors", "model", "redact"},
     {"schemas", "wire", "item", "location", "plan", "verify", "watch"},
-    {"overlap", "disk", "parts", "partition", "staging", "readback", "lake", "sink", "download", "stores", "libcurl", "transport", "client", "listing", "fetch"},
+    {
+        "overlap",
+        "disk",
+        "parts",
+        "partition",
+        "staging",
+        "readback",
+        "lake",
+        "sink",
+        "download",
+        "stores",
+        "libcurl",
+        "transport",
+        "client",
+        "listing",
+        "fetch",
+    },
     {"acknowledge", "settings"},
-    {"ingest", "session"},
+    {"ingest", "reconcile", "session"},
     {"report", "dagster", "emulator", "demo"},
     {"cli"},
 ]
@@ -126,6 +142,9 @@ def test_the_wheel_holds_the_package_alone(tmp_path):
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0] for name in names} <= {"ricloud_connector", *(n.split("/")[0] for n in names if ".dist-info" in n)}
+    assert {name.split("/")[0] for name in names} <= {
+        "ricloud_connector",
+        *(n.split("/")[0] for n in names if ".dist-info" in n),
+    }
     assert "ricloud_connector/py.typed" in names
     assert not any(name.startswith(("tests/", "definitions/")) for name in names)

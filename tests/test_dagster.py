@@ -16,9 +16,7 @@ from tests.days import assert_exact_days
 from tests.exactness import assert_exact
 
 ROOT = Path(__file__).parent.parent
-RESULTS, CONTENTS, ACKNOWLEDGEMENTS = (
-    dg.AssetKey(["ricloud", name]) for name in ("results", "contents", "acknowledgements")
-)
+RESULTS, CONTENTS, ACKNOWLEDGEMENTS = (dg.AssetKey(["ricloud", name]) for name in ("results", "contents", "acknowledgements"))
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -49,9 +47,7 @@ def run_job(instance, **arguments):
 
 
 def last_metadata(instance, key: dg.AssetKey, partition: str) -> dict:
-    (record,) = instance.fetch_materializations(
-        dg.AssetRecordsFilter(key, asset_partitions=[partition]), limit=1
-    ).records
+    (record,) = instance.fetch_materializations(dg.AssetRecordsFilter(key, asset_partitions=[partition]), limit=1).records
     return {name: value.value for name, value in record.asset_materialization.metadata.items()}
 
 
@@ -61,7 +57,9 @@ def test_the_code_location_loads_with_no_variable_set():
         "print(sorted(k.to_user_string() for k in r.get_all_asset_keys())); print(defs.resolve_job_def('ricloud_ingest').name)"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RICLOUD_")}
-    process = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
     assert process.stdout.splitlines() == [
         "['ricloud/acknowledgements', 'ricloud/contents', 'ricloud/results']",
         "ricloud_ingest",
@@ -131,7 +129,9 @@ def test_results_and_contents_can_be_selected_alone(emulator, instance, tmp_path
         run_config=QUIET,
     )
     assert done.success
-    assert {path.name for path in (tmp_path / "lake" / "data").iterdir() if any(path.rglob("*.parquet"))} - {"quarantine"} == made
+    assert {path.name for path in (tmp_path / "lake" / "data").iterdir() if any(path.rglob("*.parquet"))} - {
+        "quarantine"
+    } == made
     assert emulator.acknowledged == []
 
 

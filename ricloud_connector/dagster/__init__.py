@@ -2,5 +2,7 @@
 
 from ricloud_connector.dagster.build import build_ricloud_definitions
 from ricloud_connector.dagster.resource import RicloudResource
+from ricloud_connector.dagster.schedule import ReconcileSettings
+from ricloud_connector.dagster.sensor import SensorSettings
 
-__all__ = ["RicloudResource", "build_ricloud_definitions"]
+__all__ = ["ReconcileSettings", "RicloudResource", "SensorSettings", "build_ricloud_definitions"]

@@ -10,6 +10,7 @@ import dagster as dg
 
 from ricloud_connector.dagster.assets import Place, build_assets
 from ricloud_connector.dagster.resource import RicloudResource
+from ricloud_connector.dagster.schedule import ReconcileSettings, build_schedule
 from ricloud_connector.dagster.sensor import SensorSettings, build_sensor
 from ricloud_connector.settings import check_start_date
 
@@ -21,11 +22,13 @@ def build_ricloud_definitions(
     key_prefix: Sequence[str] = ("ricloud",),
     group_name: str | None = None,
     sensor: SensorSettings | None = None,
+    reconcile: ReconcileSettings | None = None,
 ) -> dg.Definitions:
     """The assets `results`, `contents` and `acknowledgements` under `key_prefix`, and what runs them.
 
-    The job `<prefix>_ingest`, the sensor `<prefix>_new_results` and the resource `<prefix>` are named after the prefix too,
-    so that connectors of two organisations can live in one code location. Partitions are UTC days from `start_date` (unset:
+    The job `<prefix>_ingest`, the sensor `<prefix>_new_results`, the schedule `<prefix>_reconcile` and the resource
+    `<prefix>` are named after the prefix, so that connectors of two organisations can live in one code location. Sensor and
+    schedule are stopped until a user starts them, since acknowledgements are irreversible. Partitions are UTC days from `start_date` (unset:
     RICLOUD_START_DATE, else 2020-01-01), today's included. Runs are in process: a process per step costs two seconds and
     buys nothing here.
     """
@@ -46,10 +49,20 @@ def build_ricloud_definitions(
         resource_key=name,
         settings=sensor or SensorSettings(),
     )
+    reconciling = build_schedule(
+        name=f"{name}_reconcile",
+        job_name=job.name,
+        store_name=f"{name}_store",
+        start=start,
+        resource_key=name,
+        observed=place.key("results"),
+        settings=reconcile or ReconcileSettings(),
+    )
     return dg.Definitions(
         assets=assets,
         jobs=[job],
         sensors=[watching],
+        schedules=[reconciling],
         resources={name: resource or RicloudResource()},
         executor=dg.in_process_executor,
     )

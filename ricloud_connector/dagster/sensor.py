@@ -36,9 +36,7 @@ class SensorSettings:
     now: Callable[[], datetime] = now_utc
 
 
-def build_sensor(
-    *, name: str, job_name: str, start: date, resource_key: str, settings: SensorSettings
-) -> dg.SensorDefinition:
+def build_sensor(*, name: str, job_name: str, start: date, resource_key: str, settings: SensorSettings) -> dg.SensorDefinition:
     """The sensor `<prefix>_new_results`."""
 
     @dg.sensor(
@@ -63,7 +61,9 @@ def build_sensor(
         now = settings.now()
         early = watch.drop_before(start)
         if early:
-            context.log.warning(f"results of {len(early)} days before RICLOUD_START_DATE={start} are left alone, from {early[0]}")
+            context.log.warning(
+                f"results of {len(early)} days before RICLOUD_START_DATE={start} are left alone, from {early[0]}"
+            )
         if watch.undated:
             context.log.warning(f"{watch.undated} results have no usable date_created; a run of any day quarantines them")
         requests = [

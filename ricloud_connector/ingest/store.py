@@ -23,9 +23,7 @@ CONTENTS_AHEAD = 64
 REJECTIONS_HELD = 10_000
 
 
-def store_day(
-    run: Run, listed: ListedDay, report: DayReport, *, results: bool = True, contents: bool = True
-) -> pa.Table:
+def store_day(run: Run, listed: ListedDay, report: DayReport, *, results: bool = True, contents: bool = True) -> pa.Table:
     """Store what the lake lacks of a listed day: result rows first, then proven contents, part by part.
 
     Returns what was listed as available, in the few columns that are compared with what is read back later.

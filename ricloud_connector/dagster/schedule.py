@@ -1,0 +1,95 @@
+"""The daily schedule that finds what the sensor cannot see, and asks for runs of those days. I/O: the API, the lake."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+import dagster as dg
+
+from ricloud_connector.dagster.config import StoreConfig
+from ricloud_connector.dagster.resource import RicloudResource
+from ricloud_connector.ingest import now_utc
+from ricloud_connector.model import AVAILABLE, CONSUMED, EXPIRED
+from ricloud_connector.reconcile import Survey, survey
+
+
+@dataclass(frozen=True)
+class ReconcileSettings:
+    """When and how far the schedule looks.
+
+    `lookback` is how far back what was consumed is compared with the lake; what is available is compared whatever its age.
+    `budget_s` of listing, well inside Dagster's 60 s; `most_runs` that one tick asks for, the oldest days first.
+    """
+
+    cron_schedule: str = "17 3 * * *"
+    lookback: timedelta = timedelta(days=30)
+    budget_s: float = 40.0
+    most_runs: int = 100
+    default_status: dg.DefaultScheduleStatus = dg.DefaultScheduleStatus.STOPPED
+    now: Callable[[], datetime] = now_utc
+
+
+def build_schedule(
+    *,
+    name: str,
+    job_name: str,
+    store_name: str,
+    start: date,
+    resource_key: str,
+    observed: dg.AssetKey,
+    settings: ReconcileSettings,
+) -> dg.ScheduleDefinition:
+    """The schedule `<prefix>_reconcile`."""
+
+    @dg.schedule(
+        name=name,
+        job_name=job_name,
+        cron_schedule=settings.cron_schedule,
+        execution_timezone="UTC",
+        default_status=settings.default_status,
+        required_resource_keys={resource_key},
+        description="Finds what is available but not stored, stored but not acknowledged, or consumed but unknown.",
+    )
+    def reconcile(context: dg.ScheduleEvaluationContext) -> Sequence[dg.RunRequest] | dg.SkipReason:
+        resource: RicloudResource = getattr(context.resources, resource_key)
+        now = settings.now()
+        with resource.open_run(f"reconcile-{now:%Y%m%dT%H%M%S}") as run:
+            run.now = settings.now
+            found = survey(run, lookback=settings.lookback, budget_s=settings.budget_s)
+        context.instance.report_runless_asset_event(
+            dg.AssetObservation(observed, metadata=_metadata(found, now), description="What the API and the lake disagree on")
+        )
+        days = [day for day in found.days if start <= day <= now.date()]
+        outside = len(found.days) - len(days)
+        if outside:
+            context.log.warning(f"{outside} days lie outside the partitions {start} to {now.date()}: no run can visit them")
+        if not days:
+            return dg.SkipReason(
+                "the API and the lake agree" + (", as far as the list could be read in time" if found.cut else "")
+            )
+        return [_request(day, found, now, store_name) for day in days[: settings.most_runs]]
+
+    return reconcile
+
+
+def _request(day: date, found: Survey, now: datetime, store_name: str) -> dg.RunRequest:
+    key = f"reconcile:{now.date().isoformat()}:{day.isoformat()}"
+    if day not in found.lost:
+        return dg.RunRequest(run_key=key, partition_key=day.isoformat())
+    # What was consumed without us: its metadata completes the history, its content is stored where it can still be read.
+    config = dg.RunConfig(ops={store_name: StoreConfig(states=[AVAILABLE, CONSUMED, EXPIRED])})
+    return dg.RunRequest(run_key=key, partition_key=day.isoformat(), run_config=config)
+
+
+def _metadata(found: Survey, now: datetime) -> dict[str, int | float | str | bool]:
+    oldest = found.oldest_unacknowledged
+    return {
+        "ricloud/missing": found.missing.total(),
+        "ricloud/unacknowledged": found.unacknowledged.total(),
+        "ricloud/quarantined": found.quarantined.total(),
+        "ricloud/lost": found.lost.total(),
+        "ricloud/undated": found.undated,
+        "ricloud/days_to_visit": len(found.days),
+        "ricloud/oldest_unacknowledged_s": 0.0 if oldest is None else max(0.0, (now - oldest).total_seconds()),
+        "ricloud/complete": not found.cut,
+    }

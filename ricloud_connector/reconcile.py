@@ -1,0 +1,97 @@
+"""What the API and the lake disagree on, whatever its age: which days a run should visit. I/O: lists at the API, reads indexes.
+
+The sensor decides by what is new; this looks at everything that is still available, and at what was consumed lately, and so
+finds what arrived late, what a dead run left behind, and what somebody else acknowledged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+
+from ricloud_connector.ingest import Run
+from ricloud_connector.model import AVAILABLE, CONSUMED, Rejection, Result, Window
+from ricloud_connector.schemas import CONTENTS, QUARANTINE, RESULT_STATES, RESULTS, Dataset
+
+BEGIN, END = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+DAYS_REMEMBERED = 64  # indexes of days held at a time: lists come in the order of time, or nearly so
+
+
+@dataclass(slots=True)
+class Survey:
+    """Results by day and by what is wrong with them.
+
+    `missing` are available and neither stored nor in quarantine, `unacknowledged` are stored and still available,
+    `quarantined` may work now, `lost` are called consumed by the API and the lake knows nothing of them. `cut` says that time
+    ran out before the end of the lists.
+    """
+
+    missing: Counter[date] = field(default_factory=Counter)
+    unacknowledged: Counter[date] = field(default_factory=Counter)
+    quarantined: Counter[date] = field(default_factory=Counter)
+    lost: Counter[date] = field(default_factory=Counter)
+    undated: int = 0
+    oldest_unacknowledged: datetime | None = None
+    cut: bool = False
+
+    @property
+    def days(self) -> list[date]:
+        """The days that a run should visit, oldest first."""
+        return sorted({*self.missing, *self.unacknowledged, *self.quarantined, *self.lost})
+
+
+def survey(run: Run, *, lookback: timedelta, budget_s: float) -> Survey:
+    """Compare everything available, and what was created within `lookback` and consumed, with the lake.
+
+    Raises: ApiError; LakeError for a partition that cannot be read.
+    """
+    found, held, ends = Survey(), _Held(run), time.monotonic() + budget_s
+    for page in run.client.list_results(Window(BEGIN, END)).by_page():
+        _compare_available(page, held, found)
+        if time.monotonic() > ends:
+            found.cut = True
+            return found
+    now = run.now()
+    for page in run.client.list_results(Window(now - lookback, now), CONSUMED).by_page():
+        for item in page:
+            if isinstance(item, Result) and item.state == CONSUMED and not held.anything(item):
+                found.lost[item.day] += 1
+        if time.monotonic() > ends:
+            found.cut = True
+            return found
+    return found
+
+
+def _compare_available(page: Iterable[Result | Rejection], held: _Held, found: Survey) -> None:
+    for item in page:
+        if isinstance(item, Rejection):
+            found.undated += 1
+            continue
+        if item.state != AVAILABLE:
+            continue
+        if found.oldest_unacknowledged is None or item.date_created < found.oldest_unacknowledged:
+            found.oldest_unacknowledged = item.date_created
+        if item.id in held.ids(CONTENTS, item.day):
+            found.unacknowledged[item.day] += 1
+        elif item.id in held.ids(QUARANTINE, item.day):
+            found.quarantined[item.day] += 1
+        else:
+            found.missing[item.day] += 1
+
+
+class _Held:
+    """The ids that the lake knows, by dataset and day."""
+
+    def __init__(self, run: Run) -> None:
+        self._lake = run.lake
+        self.ids = lru_cache(maxsize=DAYS_REMEMBERED)(self._ids)
+
+    def _ids(self, dataset: Dataset, day: date) -> frozenset[str]:
+        return frozenset(self._lake.scan(dataset, day).index.column(dataset.key[0]).to_pylist())
+
+    def anything(self, result: Result) -> bool:
+        return any(result.id in self.ids(dataset, result.day) for dataset in (CONTENTS, RESULTS, RESULT_STATES))

@@ -1,0 +1,101 @@
+"""A code location against an emulator, with a clock that the test moves."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import dagster as dg
+
+from ricloud_connector.dagster import ReconcileSettings, RicloudResource, SensorSettings, build_ricloud_definitions
+from ricloud_connector.emulator import Emulator
+from ricloud_connector.errors import LakeError
+from ricloud_connector.ingest import DayReport, Selection, ingest_results
+from ricloud_connector.model import Window
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass
+class CodeLocation:
+    """Ticks of its sensor and schedule, and the runs that they ask for. `now` is the clock."""
+
+    emulator: Emulator
+    lake: Path
+    start: date
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    sensor: SensorSettings = field(default_factory=SensorSettings)
+    cursor: str | None = None
+
+    def __post_init__(self) -> None:
+        settings = self.emulator.environment()
+        self.resource = RicloudResource(
+            url=settings["RICLOUD_URL"],
+            token=settings["RICLOUD_TOKEN"],
+            content_hosts=[settings["RICLOUD_CONTENT_HOSTS"]],
+            lake=str(self.lake),
+        )
+        self.definitions = build_ricloud_definitions(
+            resource=self.resource,
+            start_date=self.start,
+            sensor=replace(self.sensor, now=lambda: self.now),
+            reconcile=ReconcileSettings(now=lambda: self.now),
+        )
+        repository = self.definitions.get_repository_def()
+        self._sensor = repository.get_sensor_def("ricloud_new_results")
+        self._schedule = repository.get_schedule_def("ricloud_reconcile")
+        self.repository = repository
+        self._home = tempfile.TemporaryDirectory()
+        self.instance = dg.DagsterInstance.local_temp(self._home.name)
+
+    def tick(self, *, keep_cursor: bool = True) -> list[dg.RunRequest]:
+        """One tick of the sensor; returns its run requests. Without `keep_cursor` it is as if the tick had died at its end."""
+        context = dg.build_sensor_context(
+            instance=self.instance, cursor=self.cursor, resources={"ricloud": self.resource}, repository_def=self.repository
+        )
+        result = self._sensor.evaluate_tick(context)
+        self.skipped = result.skip_message
+        if keep_cursor:
+            self.cursor = result.cursor
+        return list(result.run_requests or [])
+
+    def reconcile(self) -> list[dg.RunRequest]:
+        """One tick of the schedule; returns its run requests."""
+        context = dg.build_schedule_context(
+            instance=self.instance,
+            scheduled_execution_time=self.now,
+            resources={"ricloud": self.resource},
+            repository_def=self.repository,
+        )
+        return list(self._schedule.evaluate_tick(context).run_requests or [])
+
+    def observation(self) -> dict[str, object]:
+        """The metadata of the last observation on the results asset."""
+        key = dg.AssetKey(["ricloud", "results"])
+        (record,) = self.instance.fetch_observations(key, limit=1).records
+        return {name: value.value for name, value in record.asset_observation.metadata.items()}
+
+    def run(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
+        """The run that a request asks for, through Dagster."""
+        job = self.definitions.resolve_job_def("ricloud_ingest")
+        return job.execute_in_process(
+            instance=self.instance,
+            partition_key=request.partition_key,
+            run_config={**(request.run_config or {}), **QUIET},
+            tags=request.tags,
+            raise_on_error=False,
+        )
+
+    def ingest(self, request: dg.RunRequest, *, patient: bool = False, progress=None, now=None) -> DayReport:
+        """What that run does, without Dagster around it."""
+        day = date.fromisoformat(request.partition_key)
+        with self.resource.open_run("by-test", patient=patient) as run:
+            run.now = now or (lambda: self.now)
+            if progress is not None:
+                run.progress = progress
+            (report,) = ingest_results(run, [(day, Window.of_day(day))], selection=Selection())
+        if isinstance(report.error, LakeError):
+            raise report.error
+        return report

@@ -1,0 +1,164 @@
+"""A backfill over many days in one run: recorded day by day, so that a kill keeps what was finished, and few API calls."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from ricloud_connector.emulator import Behaviour, Emulator
+from ricloud_connector.model import Window
+from tests.codelocation import CodeLocation
+from tests.command import clean_environment
+from tests.exactness import assert_exact
+from tests.test_ingest import run_ingest
+
+ROOT = Path(__file__).parent.parent
+LAST = date(2026, 11, 20)
+
+# A range in one run, as Dagster's UI launches a single-run backfill, in a process that can be killed.
+_SCRIPT = """
+import sys, dagster as dg
+from definitions import defs
+quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+tags = {"dagster/asset_partition_range_start": sys.argv[1], "dagster/asset_partition_range_end": sys.argv[2]}
+job = defs.resolve_job_def("ricloud_ingest")
+with dg.DagsterInstance.get() as instance:
+    done = job.execute_in_process(instance=instance, tags=tags, run_config=quiet, raise_on_error=False)
+sys.exit(0 if done.success else 1)
+"""
+
+
+def published(days: int, per_day: int) -> Emulator:
+    """An emulator with results on each of the last `days` days."""
+    emulator = Emulator(results=0, days=1)
+    emulator.start()
+    for back in range(days):
+        noon = datetime(LAST.year, LAST.month, LAST.day, 12, tzinfo=UTC) - timedelta(days=back)
+        for number in range(per_day):
+            emulator.add_result(content=b"%d/%d" % (back, number), date_created=noon + timedelta(seconds=number))
+    return emulator
+
+
+def start(emulator: Emulator, lake: Path, home: Path, first: date) -> subprocess.Popen[bytes]:
+    home.mkdir(exist_ok=True)
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    given = {
+        **emulator.environment(),
+        "RICLOUD_LAKE": str(lake),
+        "RICLOUD_START_DATE": first.isoformat(),
+        "DAGSTER_HOME": str(home),
+    }
+    command = [sys.executable, "-W", "ignore", "-c", _SCRIPT, first.isoformat(), LAST.isoformat()]
+    return subprocess.Popen(command, cwd=ROOT, env=clean_environment(given), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def finished(process: subprocess.Popen[bytes]) -> None:
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors.decode()[-2000:]
+
+
+def recorded(home: Path) -> int:
+    """The partitions of `contents` that Dagster has on record."""
+    os.environ["DAGSTER_HOME"] = str(home)
+    with dg.DagsterInstance.get() as instance:
+        return len(instance.get_materialized_partitions(dg.AssetKey(["ricloud", "contents"])))
+
+
+def stored(lake: Path) -> int:
+    return len(list(lake.glob("data/contents/*/part-000000.parquet")))
+
+
+def check_a_killed_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    lake, home, first = tmp_path / "lake", tmp_path / "home", LAST - timedelta(days=days - 1)
+    emulator = published(days, 3)
+    try:
+        process = start(emulator, lake, home, first)
+        while stored(lake) < days * 7 // 10:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kept = stored(lake)
+        assert days > kept >= recorded(home) >= kept - 2
+        assert emulator.acknowledged == []
+
+        before = [request.path for request in emulator.requests if request.server == "api"]
+        started = time.monotonic()
+        finished(start(emulator, lake, home, first))
+        seconds = time.monotonic() - started
+        assert_exact(lake, emulator)
+        assert recorded(home) == days
+
+        calls = [request for request in emulator.requests if request.server == "api"][len(before) :]
+        lists = [request for request in calls if request.path == "/results" and request.method == "GET"]
+        reads = [request for request in calls if request.path.startswith("/results/") and request.method == "GET"]
+        sends = [request for request in calls if request.method == "POST"]
+        print(
+            f"{days} partitions in one run: {seconds:.1f} s, {len(lists)} lists, {len(reads)} reads, {len(sends)} acknowledgements"
+        )
+        assert len(lists) <= 2 * (days + days)
+        assert len(sends) == days
+    finally:
+        emulator.stop()
+
+
+def test_a_range_killed_at_70_percent_keeps_what_was_finished_and_the_next_run_goes_on(tmp_path, monkeypatch):
+    check_a_killed_range(tmp_path, monkeypatch, 40)
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(600)
+def test_1000_partitions_in_one_run(tmp_path, monkeypatch):
+    check_a_killed_range(tmp_path, monkeypatch, 1000)
+
+
+def test_a_server_that_ignores_the_filter_is_walked_once_for_all_days(tmp_path):
+    emulator = published(30, 100)
+    emulator.behaviour = Behaviour(date_filter="ignore")
+    try:
+        reports = run_ingest(
+            emulator, tmp_path, Window(Window.of_day(LAST - timedelta(days=29)).since, Window.of_day(LAST).until)
+        )
+        assert_exact(tmp_path, emulator)
+        assert len(reports) == 30
+        lists = [request for request in emulator.requests if request.path == "/results" and request.method == "GET"]
+        # 3,000 results are three pages: the first day's walk, one for all the others, one to confirm, and some to spare.
+        assert len(lists) <= 16
+    finally:
+        emulator.stop()
+
+
+def test_signed_urls_are_not_spooled(tmp_path):
+    emulator = published(5, 3)
+    emulator.behaviour = Behaviour(date_filter="ignore")
+    spooled: list[str] = []
+
+    def look(ids: list[str]) -> None:
+        for path in tmp_path.glob("control/staging/*/spool/*"):
+            spooled.append(path.read_text())
+
+    emulator.on_acknowledge = look
+    try:
+        run_ingest(emulator, tmp_path, Window(Window.of_day(LAST - timedelta(days=4)).since, Window.of_day(LAST).until))
+    finally:
+        emulator.stop()
+    assert spooled
+    assert not any("Signature" in text for text in spooled)
+
+
+def test_runs_of_one_partition_each_work_alike(tmp_path):
+    emulator = published(4, 5)
+    try:
+        location = CodeLocation(emulator, tmp_path, LAST - timedelta(days=3), now=datetime(2026, 11, 20, 23, tzinfo=UTC))
+        for request in location.tick():
+            assert location.run(request).success
+        assert_exact(tmp_path, emulator)
+    finally:
+        emulator.stop()
