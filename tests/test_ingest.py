@@ -11,10 +11,12 @@ import duckdb
 import polars as pl
 import pyarrow.dataset as ds
 import pytest
+from starlette.responses import JSONResponse
 
 from ricloud_connector import Settings, Window, ingest_results, open_run
 from ricloud_connector.emulator import Behaviour, Emulator
 from ricloud_connector.ingest import days_of
+from ricloud_connector.location import Policy
 from ricloud_connector.report import faults_of
 from tests.days import assert_exact_days
 from tests.exactness import assert_exact, provable
@@ -266,8 +268,8 @@ def test_local_contents_are_read_below_their_root_only(tmp_path):
             folder = tmp_path if name == "outside" else root
             content = b"inside" if name == "inside" else b"outside"
             api.add_result(id=name, content=content, signed=False, url=f"local://{folder}/{name}.bin")
-        api.environment = lambda environment=api.environment(): {**environment, "RICLOUD_LOCAL_ROOT": str(root)}
-        (report,) = run_ingest(api, tmp_path / "lake").values()
+        policy = Policy(content_hosts=frozenset({api.contents_host}), local_root=str(root))
+        (report,) = run_ingest(api, tmp_path / "lake", policy=policy).values()
         assert api.acknowledged == ["inside"]
         assert {rejection.reason for rejection in report.rejections} <= {"forbidden_url", "gone"}
 
@@ -290,8 +292,6 @@ def test_the_token_and_the_signatures_reach_no_other_host_no_file_and_no_log(emu
 
 
 def test_fault_011_and_169_an_error_that_echoes_the_token_does_not_show_it(tmp_path):
-    from starlette.responses import JSONResponse
-
     with Emulator(results=0, days=1, token="echoed-token") as api:
         api.intercept = lambda request: JSONResponse({"error": "bad", "message": "echoed-token"}, 422)
         with pytest.raises(Exception, match=r"\*\*\*") as caught:

@@ -1,4 +1,4 @@
-"""The reconcile: finds whatever the sensor cannot see, asks for runs of those days, and says how far apart the two sides are."""
+"""The reconcile: finds whatever the sensor cannot see, asks for runs of those days, says how far apart the sides are."""
 
 from datetime import UTC, datetime, timedelta
 

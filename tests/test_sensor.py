@@ -1,9 +1,10 @@
-"""The sensor: asks once for each partition with new results, old ones too, in bounded ticks, and costs one request when idle."""
+"""The sensor: asks once for each partition with new results, old ones too, in bounded ticks; idle, it costs one request."""
 
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
+from starlette.responses import Response
 
 from ricloud_connector.dagster import SensorSettings
 from ricloud_connector.emulator import Behaviour, Emulator
@@ -143,8 +144,6 @@ def test_results_before_the_first_partition_are_reported_and_those_of_the_future
 
 
 def test_an_api_that_is_down_fails_the_tick_in_clear_words_and_keeps_the_cursor(emulator, tmp_path, monkeypatch):
-    from starlette.responses import Response
-
     location = at(emulator, tmp_path)
     location.tick()
     emulator.intercept = lambda request: Response(status_code=401)

@@ -1,4 +1,4 @@
-"""The sensor's memory: new is decided by id, nothing within the overlap is missed or asked for twice, and it can be written down."""
+"""The sensor's memory: new is decided by id, nothing within the overlap is missed or asked for twice."""
 
 from datetime import UTC, date, datetime, timedelta
 

@@ -27,10 +27,11 @@ def build_ricloud_definitions(
     """The assets `results`, `contents` and `acknowledgements` under `key_prefix`, and what runs them.
 
     The job `<prefix>_ingest`, the sensor `<prefix>_new_results`, the schedule `<prefix>_reconcile` and the resource
-    `<prefix>` are named after the prefix, so that connectors of two organisations can live in one code location. Sensor and
-    schedule are stopped until a user starts them, since acknowledgements are irreversible. Partitions are UTC days from `start_date` (unset:
-    RICLOUD_START_DATE, else 2020-01-01), today's included. Runs are in process: a process per step costs two seconds and
-    buys nothing here.
+    `<prefix>` are named after the prefix, so that connectors of two organisations can live in one code location. Sensor
+    and schedule are stopped until a user starts them, since acknowledgements are irreversible.
+
+    Partitions are UTC days from `start_date` (unset: RICLOUD_START_DATE, else 2020-01-01), today's included. Runs are in
+    process: a process per step costs two seconds and buys nothing here.
     """
     name = "_".join(key_prefix)
     start = start_date or check_start_date(os.environ.get("RICLOUD_START_DATE") or None)
