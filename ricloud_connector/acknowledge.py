@@ -109,19 +109,24 @@ class Acknowledger:
         """Send in batches, a few at a time. After an error or a cancel nothing is sent but what is on its way already."""
         if self._unanswered is not None:
             return
+        self._stopped = False
         with ThreadPoolExecutor(SENDERS) as pool:
-            futures = [pool.submit(self._send, batch) for batch in _split(items, self._batch_ids)]
+            futures = [pool.submit(self._send_or_stop, batch) for batch in _split(items, self._batch_ids)]
             try:
                 for future in futures:
                     future.result()
             except ApiUnavailable as error:
-                self._stopped, self._unanswered = True, error
+                self._unanswered = error
             except BaseException:
-                self._stopped = True
+                self._stopped = True  # also where it is this thread that was interrupted
                 raise
-            finally:
-                pool.shutdown(cancel_futures=True)
-                self._stopped = False
+
+    def _send_or_stop(self, batch: Sequence[Listed]) -> None:
+        try:
+            self._send(batch)
+        except BaseException:
+            self._stopped = True
+            raise
 
     def _send(self, batch: Sequence[Listed]) -> None:
         """Send one batch; in parts where it is too long for the server or holds an id that the server will not take."""

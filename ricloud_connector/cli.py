@@ -23,22 +23,19 @@ from ricloud_connector.settings import Settings
 from ricloud_connector.wire import parse_datetime
 
 
-class _Moment(click.ParamType[datetime]):
+def _moment(_context: click.Context, option: click.Parameter, value: str) -> datetime:
     """A UTC day, or a datetime in UTC."""
+    try:
+        day = date.fromisoformat(value)
+        return datetime(day.year, day.month, day.day, tzinfo=UTC)
+    except ValueError:
+        moment = parse_datetime(value)
+    if moment is None:
+        raise click.BadParameter(f"{value!r} is neither YYYY-MM-DD nor YYYY-MM-DDTHH:MM:SSZ", param=option)
+    return moment
 
-    name = "DATE|DATETIME"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        try:
-            day = date.fromisoformat(value)
-            return datetime(day.year, day.month, day.day, tzinfo=UTC)
-        except ValueError:
-            moment = parse_datetime(value)
-        if moment is None:
-            self.fail(f"{value!r} is neither YYYY-MM-DD nor YYYY-MM-DDTHH:MM:SSZ", param, ctx)
-        return moment
+_MOMENT: dict[str, Any] = {"required": True, "callback": _moment, "metavar": "DATE|DATETIME"}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -55,8 +52,8 @@ def cli(debug: bool) -> None:
 
 
 @cli.command()
-@click.option("--since", type=_Moment(), required=True, help="First moment of date_created, in UTC.")
-@click.option("--until", type=_Moment(), required=True, help="First moment after the last, in UTC (half-open).")
+@click.option("--since", **_MOMENT, help="First moment of date_created, in UTC.")
+@click.option("--until", **_MOMENT, help="First moment after the last, in UTC (half-open).")
 @click.option("--acknowledge/--no-acknowledge", default=True, help="Stop before the acknowledgement.  [default: acknowledge]")
 def ingest(since: datetime, until: datetime, acknowledge: bool) -> None:
     """List, fetch, prove, commit and acknowledge the results created in [--since, --until).

@@ -116,10 +116,7 @@ class Download:
         self.forget()
 
     def follow(self, target: HttpLocation) -> None:
-        """Read from where a redirect points. Raises: ContentError, LakeError."""
-        assert isinstance(self.location, HttpLocation)
-        if self.location.url.startswith("https:") and target.url.startswith("http:"):
-            raise ContentError("forbidden_url", f"from https to http, at {target.host}")
+        """Read from where a redirect points. Raises: LakeError."""
         self.redirects += 1
         self.location = target
         self.forget()

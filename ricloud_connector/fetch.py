@@ -21,7 +21,7 @@ from typing import Protocol
 
 from ricloud_connector.download import NO_ROOM, Download
 from ricloud_connector.errors import ApiError, ApiRefused, ApiUnavailable, ContentError, LakeError
-from ricloud_connector.location import BucketLocation, HttpLocation, LocalLocation, Policy, http_location, locate
+from ricloud_connector.location import BucketLocation, HttpLocation, LocalLocation, Policy, locate, redirected_location
 from ricloud_connector.model import AVAILABLE, CONSUMED, Content, Rejection, Result, SignedUrl
 from ricloud_connector.redact import clean
 from ricloud_connector.sink import MEMORY_BYTES, Sink
@@ -52,7 +52,7 @@ Outcome = Content | Rejection | Elsewhere
 
 
 class Fetcher:
-    """Turns results into contents. `staging` is a folder on a local disk that belongs to this run alone.
+    """Turns results into contents. `staging` is a folder on a local disk, made by and for this run alone.
 
     A content listed with more than `max_bytes` is not read at all.
     """
@@ -243,10 +243,11 @@ class Fetcher:
             yield outcome
 
     def _follow(self, download: Download, target: SignedUrl) -> Iterator[Outcome]:
+        assert isinstance(download.location, HttpLocation)  # nothing else redirects
         try:
-            download.follow(http_location(target, self._policy))
+            download.follow(redirected_location(download.location, target, self._policy))
         except ContentError as error:
-            yield download.reject(ContentError(error.reason, f"a redirect: {error.detail}"))
+            yield download.reject(error)
 
     def _keep(self, download: Download) -> None:
         """Keep what came of it until its next try, in a closed file or within a budget of memory."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from ricloud_connector.errors import ContentError
 from ricloud_connector.model import Result, SignedUrl
@@ -91,6 +91,20 @@ def http_location(signed: SignedUrl, policy: Policy) -> HttpLocation:
     if isinstance(found, str):
         # Raised here, where no variable holds the URL in clear: some logs show a traceback's variables.
         raise ContentError("forbidden_url", f"the signed URL {found}")
+    return found
+
+
+def redirected_location(location: HttpLocation, target: SignedUrl, policy: Policy) -> HttpLocation:
+    """Where a redirect leads, held to the same policy. Raises: ContentError `forbidden_url`."""
+    try:
+        absolute = SignedUrl(urljoin(location.url, target.url), None)
+    except ValueError:
+        absolute = target
+    found = _http_location(absolute, policy)
+    if isinstance(found, str):
+        raise ContentError("forbidden_url", f"a redirect's target {found}")
+    if location.url.startswith("https:") and found.url.startswith("http:"):
+        raise ContentError("forbidden_url", f"a redirect leads from https to http, to {found.host}")
     return found
 
 

@@ -1,6 +1,6 @@
 """One Parquet file of the lake: written in staging, read back row by row. I/O: local files.
 
-Parts of the contents dataset are made for bytes: one row is a chunk of at most 8 MiB, a row group holds at most 16 MiB of
+Parts of the contents dataset are made for bytes: one row is a chunk of at most 8 MiB, a row group holds at most 8 MiB of
 them so that reading one is cheap, `content` has neither dictionary nor statistics. Every page has a checksum, which every
 read here verifies: a bit that flips in a column that no md5 covers is found as well.
 """
@@ -26,7 +26,7 @@ from ricloud_connector.model import CHUNK_BYTES, Content, Result
 from ricloud_connector.schemas import CONTENTS, Dataset
 from ricloud_connector.verify import StoredChunk
 
-ROW_GROUP_BYTES = 16 * 1024 * 1024
+ROW_GROUP_BYTES = 8 * 1024 * 1024
 ROW_GROUP_ROWS = 10_000
 
 # What the decoder raises for a damaged file, down to names that are not UTF-8.
@@ -174,7 +174,7 @@ def read_groups(path: Path, dataset: Dataset, columns: Sequence[str] | None = No
     names = list(dataset.schema.names if columns is None else columns)
     with _opened(path, dataset, names) as parquet:
         for group in range(parquet.num_row_groups):
-            yield parquet.read_row_group(group, columns=names)
+            yield parquet.read_row_group(group, columns=names, use_threads=False)
 
 
 def read_chunks(path: Path) -> Iterator[StoredChunk]:
@@ -182,7 +182,7 @@ def read_chunks(path: Path) -> Iterator[StoredChunk]:
     names = CONTENTS.schema.names  # all of them: those that nobody asks for are verified by decoding them
     with _opened(path, CONTENTS, names) as parquet:
         for group in range(parquet.num_row_groups):
-            for batch in parquet.read_row_group(group, columns=names).to_batches():
+            for batch in parquet.read_row_group(group, columns=names, use_threads=False).to_batches():
                 yield from _chunks_of(batch)
 
 

@@ -19,7 +19,7 @@ _numbers = count()
 class Sink:
     """The bytes of one result so far. `fault` is why it refused a chunk, since libcurl's callbacks cannot raise.
 
-    A larger content goes to a file of its own in `staging`, a folder that belongs to this process alone. `restart` and
+    A larger content goes to a file of its own in `staging`, a folder of this process alone. `restart` and
     `discard` remove the file; after `finish` it is the `Content`'s.
     """
 
@@ -63,7 +63,6 @@ class Sink:
 
     def _spill(self, chunk: bytes) -> None:
         if not self._spilled:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             self._spilled = True
             _write_all(self._handle, self._buffer)

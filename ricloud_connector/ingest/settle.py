@@ -64,7 +64,9 @@ class Settlement:
             return
         self._found += self._find_consumed(day, span, whole, available)
         # Joined by id, md5 and size: a result that changed after it was stored has no row here, and no acknowledgement.
-        due = available.join(whole.drop(["date_created"]), ["result_id", "checksum", "size"], join_type="inner")
+        due = available.join(
+            whole.drop(["date_created"]), ["result_id", "checksum", "size"], join_type="inner", use_threads=False
+        )
         for commit in read_back(partition, due.column("part").unique().to_pylist()):
             in_part = due.filter(pc.equal(due.column("part"), commit.file.number))
             self._acknowledger.send(commit, _listed_of(in_part))

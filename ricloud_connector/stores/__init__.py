@@ -28,7 +28,10 @@ class Remedy(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TransferFault:
-    """How a transfer failed: a stable code, plain words without secrets, and what can help."""
+    """How a transfer failed: a stable code, plain words without secrets, and what can help.
+
+    `target` is where a redirect points, as it was written: perhaps relative to the place that was read.
+    """
 
     reason: str
     detail: str

@@ -103,7 +103,8 @@ class _Slot:
         self.transfer: Any = None
         self._raised: BaseException | None = None
         self._forbidden: str | None = None
-        self._is_content = False
+        self._target = b""
+        self._is_content = self._is_headed = False
         self._proxied = proxy is not None
         self._stall_s = stall_s
         self.curl = curl = make_handle(proxy)
@@ -118,7 +119,8 @@ class _Slot:
     def start(self, transfer: Transfer) -> None:
         location, sink = transfer.location, transfer.sink
         assert isinstance(location, HttpLocation)
-        self.transfer, self._forbidden, self._is_content = transfer, None, False
+        self.transfer, self._raised, self._forbidden, self._target = transfer, None, None, b""
+        self._is_content = self._is_headed = False
         gzip = location.host.rpartition(":")[0].endswith(GCS_HOSTS)
         total_s = 2 * self._stall_s + ((sink.result.size or 0) - sink.size) / LEAST_BYTES_PER_S
         curl = self.curl
@@ -151,7 +153,11 @@ class _Slot:
 
     def _take_header(self, line: bytes) -> None:
         if line.startswith(b"HTTP/"):
-            self._is_content = line.split(b" ", 2)[1:2] in ([b"200"], [b"206"])
+            self._is_content, self._is_headed = line.split(b" ", 2)[1:2] in ([b"200"], [b"206"]), False
+        elif not line.strip():
+            self._is_headed = True
+        elif line[:9].lower() == b"location:":  # libcurl forgets it where the body is refused
+            self._target = line[9:].strip()
 
     def _take_chunk(self, chunk: bytes) -> int:
         """How many bytes were taken: less than came makes libcurl stop, as it does for the body of any other answer."""
@@ -160,14 +166,15 @@ class _Slot:
     def fault(self, code: int) -> TransferFault | None:
         """What went wrong, if anything: from the status and libcurl's code. Raises: what a callback raised."""
         if self._raised is not None:
-            error, self._raised = self._raised, None
-            raise error
+            raise self._raised
         host, sink = clean(self.transfer.location.host), self.transfer.sink
         if code == pycurl.E_COULDNT_CONNECT and self._forbidden is not None:
             return TransferFault("forbidden_url", f"{host} {not_public(host, self._forbidden)}", Remedy.NONE)
         status = self.curl.getinfo(pycurl.RESPONSE_CODE)
         if status >= 200 and status not in (200, 206):
             return self._status_fault(status, f"{host} answered {status}")
+        if code == pycurl.E_OK and not self._is_headed:
+            code = pycurl.E_PARTIAL_FILE  # libcurl takes a connection that ends among the headers for an empty answer
         if sink.fault is not None or code == pycurl.E_OK:
             return None  # where the sink refused a chunk, it knows why
         if code in BROKEN:
@@ -192,6 +199,6 @@ class _Slot:
         if status >= 500 or status == 408:
             return TransferFault("unreachable", said, Remedy.RESUME)
         if 300 <= status < 400:
-            target = self.curl.getinfo(pycurl.REDIRECT_URL)
-            return TransferFault("redirected", f"{said}, a redirect", Remedy.FOLLOW if target else Remedy.NONE, target=target)
+            remedy = Remedy.FOLLOW if self._target else Remedy.NONE
+            return TransferFault("redirected", f"{said}, a redirect", remedy, target=self._target.decode("latin-1"))
         return TransferFault("unreadable", said, Remedy.NONE)
