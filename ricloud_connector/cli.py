@@ -19,12 +19,14 @@ from ricloud_connector import __version__
 from ricloud_connector.errors import RicloudError, SettingsError, TokenRefused
 from ricloud_connector.model import Window
 from ricloud_connector.report import ingest_with_progress
-from ricloud_connector.settings import Settings
+from ricloud_connector.settings import Settings, lake_of
 from ricloud_connector.wire import parse_datetime
 
 
-def _moment(_context: click.Context, option: click.Parameter, value: str) -> datetime:
+def _moment(_context: click.Context, option: click.Parameter, value: str | None) -> datetime | None:
     """A UTC day, or a datetime in UTC."""
+    if value is None:
+        return None
     try:
         day = date.fromisoformat(value)
         return datetime(day.year, day.month, day.day, tzinfo=UTC)
@@ -67,6 +69,33 @@ def ingest(since: datetime, until: datetime, acknowledge: bool) -> None:
         raise SettingsError("--since and --until are more than 200 years apart; give the span that holds results")
     settings = Settings.from_environment(os.environ)
     sys.exit(ingest_with_progress(settings, Window(since, until), acknowledge=acknowledge))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
+def status(as_json: bool) -> None:
+    """Show what the lake holds, day by day. Needs RICLOUD_LAKE alone."""
+    from ricloud_connector.lake_commands import show_status
+
+    sys.exit(show_status(lake_of(os.environ), as_json=as_json))
+
+
+@cli.command()
+@click.option("--since", **{**_MOMENT, "required": False}, help="First day to read.")
+@click.option("--until", **{**_MOMENT, "required": False}, help="First day after the last.")
+def verify(since: datetime | None, until: datetime | None) -> None:
+    """Read the lake back, byte for byte, and report whatever is not as it should be. Needs RICLOUD_LAKE alone."""
+    from ricloud_connector.lake_commands import verify_lake
+
+    sys.exit(verify_lake(lake_of(os.environ), since=since, until=until))
+
+
+@cli.command()
+def doctor() -> None:
+    """Check settings, token, API, lake and disk, without storing or acknowledging anything."""
+    from ricloud_connector.lake_commands import run_doctor
+
+    sys.exit(run_doctor(os.environ))
 
 
 @cli.command()

@@ -50,7 +50,7 @@ class Settings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Read every `RICLOUD_*` name. Raises: SettingsError naming the variable and the line to set."""
-        given = {name: value.strip() for name, value in environment.items() if name.startswith("RICLOUD_") and value.strip()}
+        given = _given(environment)
         hosts = _split(given.get("RICLOUD_CONTENT_HOSTS"))
         return cls(
             url=check_url(_needed(given, "RICLOUD_URL", VENDOR_URL), hosts),
@@ -66,6 +66,11 @@ class Settings:
             ),
             proxy=check_proxy(given.get("RICLOUD_PROXY")),
         )
+
+
+def lake_of(environment: Mapping[str, str]) -> Path:
+    """The lake's folder, for what needs nothing else. Raises: SettingsError."""
+    return absolute_lake(_needed(_given(environment), "RICLOUD_LAKE", "/srv/ricloud-lake"))
 
 
 def check_url(url: str, content_hosts: tuple[str, ...] = ()) -> str:
@@ -131,6 +136,10 @@ def check_proxy(proxy: str | None) -> str | None:
     if not usable:
         raise SettingsError("RICLOUD_PROXY must be like http://proxy.example:3128")
     return proxy
+
+
+def _given(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value.strip() for name, value in environment.items() if name.startswith("RICLOUD_") and value.strip()}
 
 
 def _needed(given: Mapping[str, str], name: str, example: str) -> str:

@@ -35,7 +35,7 @@ class DeadlineTransport(httpx.BaseTransport):
             "keepalive_expiry": 30.0,
             "network_backend": _Backend(self._deadline),
         }
-        self._pool = httpcore.HTTPProxy(proxy, **options) if proxy else httpcore.ConnectionPool(**options)
+        self._pool = _proxy_pool(httpx.Proxy(proxy), options) if proxy else httpcore.ConnectionPool(**options)
 
     @contextmanager
     def until(self, moment: float) -> Iterator[None]:
@@ -62,6 +62,11 @@ class DeadlineTransport(httpx.BaseTransport):
 
     def close(self) -> None:
         self._pool.close()
+
+
+def _proxy_pool(proxy: httpx.Proxy, options: dict[str, Any]) -> httpcore.HTTPProxy:
+    url = httpcore.URL(scheme=proxy.url.raw_scheme, host=proxy.url.raw_host, port=proxy.url.port, target=b"/")
+    return httpcore.HTTPProxy(url, proxy_auth=proxy.raw_auth, **options)
 
 
 class _Deadline(threading.local):

@@ -35,8 +35,8 @@ LAYERS = [
         "fetch",
     },
     {"acknowledge", "settings"},
-    {"ingest", "reconcile", "session"},
-    {"report", "dagster", "emulator", "demo"},
+    {"ingest", "reconcile", "session", "audit", "doctor"},
+    {"report", "lake_commands", "dagster", "emulator", "demo"},
     {"cli"},
 ]
 PURE = {"errors", "model", "redact", "schemas", "wire", "item", "location", "plan", "verify", "watch"}

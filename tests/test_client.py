@@ -1,5 +1,6 @@
 """The API's client against servers that break every rule: what is asked again, how long, and what is never shown."""
 
+import base64
 import gzip
 import json
 import logging
@@ -369,6 +370,21 @@ def test_a_proxy_of_the_settings_is_used():
     with HostileServer(GOOD_PAGE) as proxy, RicloudClient("http://api.invalid", TOKEN, proxy=proxy.url) as client:
         assert len(list(client.list_results())) == 1
         assert proxy.requests[0].target.startswith("http://api.invalid/results?")
+
+
+def test_a_proxy_may_want_a_password_and_nobody_sees_it():
+    with HostileServer(GOOD_PAGE, reply(407)) as proxy:
+        url = proxy.url.replace("//", f"//user:{SIGNATURE}@")
+        with RicloudClient("http://api.invalid", TOKEN, proxy=url, deadline_s=0.3) as client:
+            assert len(list(client.list_results())) == 1
+            with pytest.raises(ApiError) as caught:
+                list(client.list_results())
+            assert SIGNATURE not in repr(client)
+    assert (
+        base64.b64decode(proxy.requests[0].headers["proxy-authorization"].removeprefix("Basic "))
+        == f"user:{SIGNATURE}".encode()
+    )
+    assert_hides(caught.value, SIGNATURE)
 
 
 # -- time

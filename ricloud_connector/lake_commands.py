@@ -1,0 +1,86 @@
+"""The commands that look at a lake: `status`, `verify`, `doctor`. Prints; returns exit statuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ricloud_connector.audit import audit, days_of, summarise
+from ricloud_connector.doctor import examine
+from ricloud_connector.errors import LakeError, SettingsError
+from ricloud_connector.lake import Lake
+from ricloud_connector.redact import clean
+from ricloud_connector.session import new_run_id
+
+_COLUMNS = ("day", "results", "stored", "MB", "acknowledged", "unacknowledged", "quarantined")
+
+
+def show_status(root: Path, *, as_json: bool) -> int:
+    """Print a line per day; 1 where a day cannot be read."""
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    lake = _existing(root)
+    table = Table(*_COLUMNS[:1], title=None)
+    for name in _COLUMNS[1:]:
+        table.add_column(name, justify="right")
+    broken = False
+    for day in days_of(lake):
+        try:
+            found = summarise(lake, day)
+        except LakeError as error:
+            errors.print(f"{day}: {error}", markup=False, soft_wrap=True)
+            broken = True
+            continue
+        if as_json:
+            console.print(json.dumps({**asdict(found), "day": day.isoformat()}), markup=False, soft_wrap=True)
+        else:
+            waiting = found.stored - found.acknowledged
+            numbers = (found.results, found.stored, f"{found.bytes / 1e6:.1f}", found.acknowledged, waiting, found.quarantined)
+            table.add_row(day.isoformat(), *map(str, numbers))
+    if not as_json:
+        console.print(f"lake {root}", markup=False, soft_wrap=True)
+        console.print(table if table.row_count else "The lake is empty.")
+    return 1 if broken else 0
+
+
+def verify_lake(root: Path, *, since: datetime | None, until: datetime | None) -> int:
+    """Read every content back; 1 where something is wrong, each named on standard error."""
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    lake = _existing(root)
+    midnight = time(tzinfo=UTC)
+    days = [
+        day
+        for day in days_of(lake)
+        if (since is None or datetime.combine(day, midnight) + timedelta(days=1) > since)
+        and (until is None or datetime.combine(day, midnight) < until)
+    ]
+    wrong = total = 0
+    for day, proven, findings in audit(lake, days):
+        total += proven
+        wrong += len(findings)
+        console.print(f"{day}: {proven} contents are what they say", markup=False)
+        for finding in findings:
+            errors.print(f"{finding.day}: {clean(finding.detail, limit=1000)}", markup=False, soft_wrap=True)
+    console.print(f"{total} contents of {len(days)} days read back; {wrong or 'nothing'} wrong", markup=False)
+    return 1 if wrong else 0
+
+
+def run_doctor(environment: Mapping[str, str]) -> int:
+    """Print each check; 2 where one is not well, since then a run would do nothing."""
+    console = Console(highlight=False)
+    well = True
+    for check in examine(environment):
+        well = well and check.well
+        console.print(f"{'ok  ' if check.well else 'FAIL'} {check.name}: {check.detail}", markup=False, soft_wrap=True)
+    return 0 if well else 2
+
+
+def _existing(root: Path) -> Lake:
+    if not (root / "data").is_dir():
+        raise SettingsError(f"RICLOUD_LAKE={root} holds no lake: there is no folder data in it")
+    return Lake(root, origin="", run_id=new_run_id())
