@@ -291,7 +291,7 @@ def test_fault_012_nobody_there(url):
 def test_fault_013_a_broken_connection_is_asked_again(broken):
     ids, _ = read_list(broken, broken, GOOD_PAGE, sleep=Sleeps())
     assert ids == ["5f0c"]
-    error, _ = fail_list(broken, deadline_s=0.3)
+    error, _ = fail_list(broken, deadline_s=0.5)
     assert isinstance(error, ApiUnavailable)
     assert error.connected
 
@@ -375,7 +375,7 @@ def test_a_proxy_of_the_settings_is_used():
 def test_a_proxy_may_want_a_password_and_nobody_sees_it():
     with HostileServer(GOOD_PAGE, reply(407)) as proxy:
         url = proxy.url.replace("//", f"//user:{SIGNATURE}@")
-        with RicloudClient("http://api.invalid", TOKEN, proxy=url, deadline_s=0.3) as client:
+        with RicloudClient("http://api.invalid", TOKEN, proxy=url, deadline_s=0.5) as client:
             assert len(list(client.list_results())) == 1
             with pytest.raises(ApiError) as caught:
                 list(client.list_results())
@@ -432,7 +432,7 @@ def test_fault_017_a_server_that_accepts_and_never_speaks_tls():
 
 @pytest.mark.parametrize("headers", [{"X-Long": "x" * 300_000}, {f"X-{number}": "x" * 1000 for number in range(300)}])
 def test_fault_018_headers_without_end_are_a_typed_error(headers):
-    error, _ = fail_list([head(200, headers, 0)], deadline_s=0.3)
+    error, _ = fail_list([head(200, headers, 0)], deadline_s=0.5)
     assert isinstance(error, ApiError)
 
 
@@ -544,12 +544,12 @@ def test_fault_175_to_180_no_secret_is_logged_or_shown(caplog):
 )
 def test_fault_175_a_signed_url_in_a_broken_answer_is_in_no_variable_of_the_traceback(make_reply: Callable[[bytes], Reply]):
     body = json.dumps({"data": [make_item(), make_item()], "has_more": "maybe"}).encode()
-    error, _ = fail_list(make_reply(body), deadline_s=0.2)
+    error, _ = fail_list(make_reply(body), deadline_s=0.5)
     assert_hides(error, SIGNATURE, TOKEN.reveal())
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]):
-    fail_list([RESET], deadline_s=0.2)
+    fail_list([RESET], deadline_s=0.5)
     read_list(GOOD_PAGE)
     assert capfd.readouterr() == ("", "")
 

@@ -16,7 +16,7 @@ REAL = {
 def test_the_demo_ingests_and_a_second_run_proves_that_nothing_is_new(tmp_path):
     first = run_command("demo", environment=REAL, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
-    assert "acknowledged" in first.stdout
+    assert "acked" in first.stdout
     assert "duckdb -c" in first.stdout
     assert "a-real-token" not in first.stdout + first.stderr
     contents = ds.dataset(tmp_path / "ricloud-demo" / "data" / "contents").to_table(["result_id"])

@@ -333,6 +333,17 @@ def test_fault_044_a_list_in_another_order_is_read_to_its_end(size):
         assert (set(found), error) == (ids_of_day(table), None)
 
 
+def test_fault_044_old_items_of_one_moment_are_no_order_and_a_step_forward_is_none_either():
+    old = NOON - timedelta(days=9)
+    bulk = [item(number, old) for number in range(40)]
+    downhill = [item(100 + number, old - timedelta(hours=number)) for number in range(60)]
+    forward = [*downhill[:30], item(99, NOON + timedelta(days=9)), *downhill[30:]]
+    due = [item(1000 + number) for number in range(3)]
+    for table in (Table([*bulk, *due], size=10), Table([*forward, *due], size=61)):
+        found, error, _, _ = read(table, window=DAY)
+        assert (set(found), error) == ({"id1000", "id1001", "id1002"}, None)
+
+
 def test_fault_049_one_date_far_away_does_not_end_the_walk():
     items = history(days=60, per_day=2)
     for place, far in (

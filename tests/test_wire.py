@@ -457,6 +457,17 @@ def test_fault_152_nesting_ends_in_a_typed_error_or_a_row(opening, depth):
         assert isinstance(second, Result)
 
 
+def test_fault_152_what_could_be_read_but_not_written_again_is_set_aside():
+    deep: object = 1
+    for _ in range(100_000):
+        deep = [deep]
+    for doubtful in (True, False):
+        for name in ("unknown", "identifier"):
+            found = parse_item(make_item(**{name: deep}), doubtful=doubtful)
+            assert isinstance(found, Rejection)
+            assert "nested too deeply" in found.detail
+
+
 @pytest.mark.parametrize("name", ["size", "identifier", "unknown", "date_created"])
 def test_fault_153_a_number_without_end_is_its_item_s_fault(name):
     found = one_raw(json.dumps(make_item(**{name: ...}))[:-1] + f', "{name}": {"9" * 5000}}}')
@@ -581,6 +592,7 @@ def test_a_400_for_the_cursor_is_not_taken_for_the_filter_s(body):
     [
         f"https://elsewhere.example/login?token={TOKEN.reveal()}",
         f"/login?next={TOKEN.reveal()}",
+        "/login?signature=cafe1234",
         f"https://user:{TOKEN.reveal()}@elsewhere.example/login",
         "https://user:cafe1234@elsewhere.example/login#cafe1234",
     ],

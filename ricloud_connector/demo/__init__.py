@@ -16,6 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -99,8 +100,8 @@ def _said(run: dg.ExecuteInProcessResult) -> dict[str, float]:
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(title="What became of each day")
-    for name in ("day", "results", "MB", "stored", "known", "quarantined", "acknowledged", "s"):
+    table = Table(title="What became of each day", box=SIMPLE, padding=(0, 1), pad_edge=False)
+    for name in ("day", "results", "MB", "stored", "known", "quarantined", "acked", "seconds"):
         table.add_column(name, justify="left" if name == "day" else "right", no_wrap=True)
     for row in rows:
         table.add_row(
@@ -131,7 +132,7 @@ def _tell(console: Console, root: Path, rows: list[dict[str, Any]], *, unchanged
     console.print(
         f"\nThe lake: {root}\nTry:  duckdb -c \"{query}('{glob}') GROUP BY ALL ORDER BY bytes DESC LIMIT 10\"", soft_wrap=True
     )
-    console.print("See it in Dagster's UI:  ricloud-connector demo --ui", soft_wrap=True)
+    console.print("See it in Dagster's UI (extra ricloud-connector[ui]):  ricloud-connector demo --ui", soft_wrap=True)
 
 
 def _open_ui(console: Console) -> int:
