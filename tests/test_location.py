@@ -114,6 +114,7 @@ INSIDE = [
     "https://[fe80::1]/",
     "https://[fe80::1%25eth0]/",
     "https://[fe80::1%eth0]/",
+    "https://[2606:4700::1111%25eth0]/",
     "https://[fec0::1]/",
     "https://[ff02::1]/",
     "https://[100::1]/",
