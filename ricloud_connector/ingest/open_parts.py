@@ -9,8 +9,12 @@ from contextlib import ExitStack
 from datetime import date, datetime
 from types import TracebackType
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import Content, Proven, Result
+from ricloud_connector.partition import Partition
 from ricloud_connector.parts import ContentsWriter, PartWriter
 from ricloud_connector.schemas import CONTENTS, RESULTS, result_rows
 
@@ -34,9 +38,11 @@ class OpenParts:
         self._results: PartWriter | None = None
         self._contents: PartWriter | None = None
         self._rows: ContentsWriter | None = None
+        self._known: Partition | None = None
+        self._whole: pa.Table | None = None
         self._seen: set[str] = set()
         self._bytes = 0
-        self.proven: dict[str, Proven] = {}  # the contents that wait for the next commit, by id
+        self._proven: dict[str, Proven] = {}
 
     def __enter__(self) -> OpenParts:
         return self
@@ -44,11 +50,22 @@ class OpenParts:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
 
+    def stored(self, ids: list[str]) -> dict[str, Proven]:
+        """What the lake holds whole of these ids, or will with the next commit.
+
+        Looked up once per commit: what others add meanwhile is subtracted when it comes to it.
+        """
+        if self._whole is None:
+            self._whole = self._lake.scan(CONTENTS, self._day).whole_results()
+        return whole_of(self._whole, ids) | self._proven
+
     def add_results(self, results: list[Result], seen_at: datetime) -> None:
         """Add a row for each result that has none yet."""
         fresh = [result for result in results if result.id not in self._seen]
         rows = result_rows(fresh, run_id=self._run_id, seen_at=seen_at)
-        rows = rows.filter(self._lake.scan(RESULTS, self._day).missing(rows))
+        if self._known is None:
+            self._known = self._lake.scan(RESULTS, self._day)
+        rows = rows.filter(self._known.missing(rows))
         if rows.num_rows:
             if self._results is None:
                 self._results = self._stack.enter_context(self._lake.writer(RESULTS))
@@ -58,14 +75,14 @@ class OpenParts:
     def add_content(self, content: Content) -> None:
         """Add a proven content, after committing what is there where the file would become too large."""
         size = content.result.size or 0
-        if self.proven and (self._bytes + size > PART_BYTES or len(self.proven) >= PART_ROWS):
+        if self._proven and (self._bytes + size > PART_BYTES or len(self._proven) >= PART_ROWS):
             self.commit()
         if self._rows is None:
             self._contents = self._stack.enter_context(self._lake.writer(CONTENTS))
             self._rows = ContentsWriter(self._contents)
         self._rows.add(content)
         self._bytes += size
-        self.proven[content.result.id] = Proven(content.result.checksum or "", size)
+        self._proven[content.result.id] = Proven(content.result.checksum or "", size)
 
     def commit(self) -> None:
         """Put everything added so far into the lake, results first, and start anew. Raises: LakeError."""
@@ -75,7 +92,14 @@ class OpenParts:
             if self._contents is not None and self._rows is not None:
                 self._rows.flush()
                 staged = self._contents.finish()
-                lost = min(len(self.proven), self._contents.rows - self._lake.commit(self._day, staged))
-                self.new_contents += len(self.proven) - lost
+                lost = min(len(self._proven), self._contents.rows - self._lake.commit(self._day, staged))
+                self.new_contents += len(self._proven) - lost
                 self.stored_by_others += lost
         self._start()
+
+
+def whole_of(whole: pa.Table, ids: list[str]) -> dict[str, Proven]:
+    """Of a table of whole results, the md5 and size of these ids."""
+    whole = whole.filter(pc.is_in(whole.column("result_id"), value_set=pa.array(ids, pa.string())))
+    columns = [whole.column(name).to_pylist() for name in ("result_id", "checksum", "size")]
+    return {result_id: Proven(checksum, size) for result_id, checksum, size in zip(*columns, strict=True)}

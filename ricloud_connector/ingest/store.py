@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ricloud_connector.fetch import Elsewhere
 from ricloud_connector.ingest.listings import ListedDay
-from ricloud_connector.ingest.open_parts import OpenParts
+from ricloud_connector.ingest.open_parts import OpenParts, whole_of
 from ricloud_connector.ingest.run import DayReport, Run
 from ricloud_connector.ingest.settle import available_of
 from ricloud_connector.ingest.tries import Tries
 from ricloud_connector.model import AVAILABLE, Content, Proven, Rejection, Result, id_of
 from ricloud_connector.overlap import ahead
-from ricloud_connector.partition import Partition
 from ricloud_connector.plan import Plan, batches, plan_batch
 from ricloud_connector.schemas import CONTENTS, QUARANTINE, RESULT_STATES, quarantine_rows, state_rows
 
@@ -36,7 +32,7 @@ def store_day(run: Run, listed: ListedDay, report: DayReport, *, results: bool =
             for batch in batches(pages):
                 report.listed += len(batch)
                 available.append(available_of([batch]))
-                plan = _plan(run, listed, state, batch, parts)
+                plan = _plan(run, state, batch, parts)
                 report.skipped += plan.skipped
                 if results:
                     parts.add_results(plan.seen, run.now())
@@ -57,13 +53,12 @@ def store_day(run: Run, listed: ListedDay, report: DayReport, *, results: bool =
     return pa.concat_tables(available)
 
 
-def _plan(run: Run, listed: ListedDay, state: str, batch: list[Result | Rejection], parts: OpenParts) -> Plan:
+def _plan(run: Run, state: str, batch: list[Result | Rejection], parts: OpenParts) -> Plan:
     for item in batch:
         if isinstance(item, Result):
             run.lake.claim(item.organisation)
     ids = [item.id for item in batch if isinstance(item, Result)]
-    stored = _stored(run.lake.scan(CONTENTS, listed.day), ids)
-    return plan_batch(batch, stored | parts.proven, state=state)
+    return plan_batch(batch, parts.stored(ids), state=state)
 
 
 def _due(run: Run, plan: Plan, tries: Tries, report: DayReport) -> list[Result]:
@@ -106,7 +101,8 @@ def _quarantine(run: Run, listed: ListedDay, rejected: list[Rejection], tries: T
     """Write down what is set aside, unless another run has stored it meanwhile."""
     if not rejected:
         return
-    stored = _stored(run.lake.scan(CONTENTS, listed.day), [id_of(rejection) for rejection in rejected])
+    whole = run.lake.scan(CONTENTS, listed.day).whole_results()
+    stored = whole_of(whole, [id_of(rejection) for rejection in rejected])
     open_ = [item for item in rejected if stored.get(item.result_id) != Proven(item.checksum or "", item.size or 0)]
     report.already_stored += len(rejected) - len(open_)
     report.reject(open_)
@@ -115,11 +111,3 @@ def _quarantine(run: Run, listed: ListedDay, rejected: list[Rejection], tries: T
     for day in sorted({rejection.day for rejection in lasting}):
         of_day = [rejection for rejection in lasting if rejection.day == day]
         run.lake.commit_table(QUARANTINE, day, quarantine_rows(of_day, run_id=run.run_id, seen_at=run.now()))
-
-
-def _stored(partition: Partition, ids: Iterable[str]) -> dict[str, Proven]:
-    """What the lake holds whole of these ids."""
-    whole = partition.whole_results()
-    whole = whole.filter(pc.is_in(whole.column("result_id"), value_set=pa.array(ids, pa.string())))
-    columns = [whole.column(name).to_pylist() for name in ("result_id", "checksum", "size")]
-    return {result_id: Proven(checksum, size) for result_id, checksum, size in zip(*columns, strict=True)}
