@@ -26,31 +26,41 @@ def ingest_with_progress(settings: Settings, window: Window, *, acknowledge: boo
     """Ingest and tell of it; returns the exit status: 0 where everything listed is stored and acknowledged, else 1."""
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     console.print(f"lake {settings.lake}", markup=False, soft_wrap=True)
-    complete, days = True, 0
-    total = DayReport(window.since.date())
+    total, complete, faults = DayReport(window.since.date()), True, list[str]()
     with _shown(console) as progress, open_run(settings, progress=progress) as run:
         try:
             for report in ingest_results(run, days_of(window), acknowledge=acknowledge):
-                days += 1
                 complete = complete and report.complete
                 _add(total, report)
                 if report.listed or report.found_acknowledged or report.error:
                     console.print(line_of(report), markup=False, soft_wrap=True)
-                for fault in faults_of(report):
-                    errors.print(fault, markup=False, soft_wrap=True)
-        except ApiError as error:
-            if isinstance(error, TokenRefused):
-                raise
-            if isinstance(error, ApiUnavailable) and not error.connected and not days:
+                faults += faults_of(report)
+                if not console.is_terminal:  # there the live bar has the last line: faults follow when it is gone
+                    faults = _print(errors, faults)
+        except ApiUnavailable as error:
+            if not error.connected and not total.seconds:
                 raise SettingsError(f"the API cannot be reached; check RICLOUD_URL: {error}") from None
-            errors.print(f"stopped: {error}; what was committed stays", markup=False, soft_wrap=True)
+            faults.append(f"stopped: {error}; what was committed stays")
+            complete = False
+        except TokenRefused:
+            raise
+        except ApiError as error:
+            faults.append(f"stopped: {error}; what was committed stays")
             complete = False
         if run.lake.other_origin is not None:
-            errors.print(f"warning: the lake also holds results from {run.lake.other_origin}", markup=False, soft_wrap=True)
+            faults.append(f"warning: the lake also holds results from {run.lake.other_origin}")
+    _print(errors, faults)
     idle = not (total.new or total.quarantined or total.failed or total.acknowledged or total.unconfirmed)
     if complete and idle:
         console.print("nothing new: all that is listed is stored" + (" and acknowledged" if acknowledge else ""))
     return 0 if complete else 1
+
+
+def _print(console: Console, lines: list[str]) -> list[str]:
+    """Print the lines; what is left is none."""
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
+    return []
 
 
 def line_of(report: DayReport) -> str:
@@ -111,5 +121,5 @@ def _shown(console: Console) -> Iterator[OnProgress | None]:
 
 
 def _add(total: DayReport, report: DayReport) -> None:
-    for name in ("listed", "new", "quarantined", "failed", "acknowledged", "unconfirmed"):
+    for name in ("listed", "seconds", "new", "quarantined", "failed", "acknowledged", "unconfirmed"):
         setattr(total, name, getattr(total, name) + getattr(report, name))
