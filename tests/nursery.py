@@ -91,6 +91,7 @@ class Nursery:
             cwd=Path(__file__).parent.parent,
             env=clean_environment({}),
         )
+        self._ask({"ready": True})
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -143,6 +144,7 @@ def _serve() -> None:
     children: set[int] = set()
     for line in sys.stdin:
         order = json.loads(line)
+        answer = {}
         if "start" in order:
             pid = os.fork()
             if pid == 0:
@@ -151,8 +153,7 @@ def _serve() -> None:
             answer = {"pid": pid}
         elif "stopped" in order:
             os.waitpid(order["stopped"], os.WUNTRACED)
-            answer = {}
-        else:
+        elif "wait" in order:
             _, status = os.waitpid(order["wait"], 0)
             children.discard(order["wait"])
             answer = {"status": os.waitstatus_to_exitcode(status)}
