@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -58,15 +59,13 @@ class Partition:
 
         Columns: `result_id`, `checksum`, `size`, `date_created`, and `part`, the number of the part with its last chunk.
         """
-        columns = ["result_id", "checksum", "size", "date_created", "part"]
-        single = pc.equal(self.index.column("chunk_count"), 1)
-        chunks = self.index.filter(pc.invert(single))
-        if not chunks.num_rows:
-            return self.index.select(columns)
-        counted = chunks.group_by([*columns[:-1], "chunk_count"]).aggregate([("chunk_index", "count"), ("part", "max")])
-        whole = counted.filter(pc.equal(counted.column("chunk_index_count"), counted.column("chunk_count")))
-        whole = whole.rename_columns({"part_max": "part"}).select(columns)
-        return pa.concat_tables([self.index.filter(single).select(columns), whole])
+        index, count = (self.index.column(name).to_numpy() for name in ("chunk_index", "chunk_count"))
+        rows = self.index.select(["result_id", "checksum", "size", "date_created", "part"])
+        if (count == 1).all():
+            return rows
+        results = _codes(self.index.column("result_id").combine_chunks())
+        chunks_stored = np.bincount(results)[results]
+        return rows.filter(pa.array((index == count - 1) & (chunks_stored == count)))
 
     def ids_in(self, number: int) -> set[str]:
         """The ids of the results that a part of a contents partition holds."""
@@ -128,10 +127,14 @@ def _joined(table: pa.Table, dataset: Dataset) -> pa.Array:
 
 
 def _first_occurrences(keys: pa.Array) -> pa.Array:
-    codes = keys.dictionary_encode().indices.to_numpy(zero_copy_only=False)
     first = np.zeros(len(keys), dtype=bool)
-    first[np.unique(codes, return_index=True)[1]] = True
+    first[np.unique(_codes(keys), return_index=True)[1]] = True
     return pa.array(first)
+
+
+def _codes(texts: pa.Array) -> Any:
+    """A number for each text, the same for the same text."""
+    return texts.dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False)
 
 
 @dataclass(frozen=True, slots=True)

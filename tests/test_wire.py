@@ -726,20 +726,20 @@ def assert_facts_or_errors(status: int, body: bytes) -> None:
             assert_fit_for_a_row(item)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(st.sampled_from([200, 200, 200, 204, 302, 400, 401, 404, 429, 500]), st.binary(max_size=200))
 def test_any_bytes_are_facts_or_a_typed_error(status, body):
     assert_facts_or_errors(status, body)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(DOCUMENT | JSON | ITEM)
 def test_any_json_is_facts_or_a_typed_error(document):
     assert_facts_or_errors(200, json.dumps(document).encode())
     assert_facts_or_errors(400, json.dumps(document).encode())
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(DOCUMENT, st.data())
 def test_any_damage_to_a_page_is_facts_or_a_typed_error(document, data):
     body = bytearray(json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogatepass"))
@@ -750,7 +750,7 @@ def test_any_damage_to_a_page_is_facts_or_a_typed_error(document, data):
     assert_facts_or_errors(200, bytes(body))
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(ITEM)
 def test_the_second_look_changes_nothing_where_nothing_is_wrong(item):
     body = json.dumps(item).encode()
