@@ -208,6 +208,7 @@ class _Patience:
 
     def __init__(self, deadline_s: float) -> None:
         self.ends = time.monotonic() + deadline_s
+        self._least_s = deadline_s / 10  # a last try without time for an answer would only hide what was said before
         self._demanded_s = 0.0
         self._pause = tenacity.wait_random_exponential(multiplier=FIRST_PAUSE_S, min=FIRST_PAUSE_S / 2, max=LONGEST_PAUSE_S)
 
@@ -223,7 +224,8 @@ class _Patience:
         return asked_s
 
     def is_over(self, state: tenacity.RetryCallState) -> bool:
-        return time.monotonic() + state.upcoming_sleep >= self.ends or self._demanded_s > MAX_DEMANDED_S
+        too_late = time.monotonic() + state.upcoming_sleep >= self.ends - self._least_s
+        return too_late or self._demanded_s > MAX_DEMANDED_S
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 
+import pyarrow.compute as pc
+
+from ricloud_connector.acknowledge import find_consumed
+from ricloud_connector.audit import days_of
 from ricloud_connector.ingest import Run
 from ricloud_connector.model import AVAILABLE, CONSUMED, Rejection, Result, Window
-from ricloud_connector.schemas import CONTENTS, QUARANTINE, RESULT_STATES, RESULTS, Dataset
+from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, QUARANTINE, RESULT_STATES, RESULTS, Dataset
 
 BEGIN, END = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 DAYS_REMEMBERED = 64  # indexes of days held at a time: lists come in the order of time, or nearly so
@@ -26,14 +30,15 @@ class Survey:
     """Results by day and by what is wrong with them.
 
     `missing` are available and neither stored nor in quarantine, `unacknowledged` are stored and still available,
-    `quarantined` may work now, `lost` are called consumed by the API and the lake knows nothing of them. `cut` says that time
-    ran out before the end of the lists.
+    `quarantined` may work now, `lost` are called consumed by the API and the lake knows nothing of them, `unrecorded` were
+    stored and acknowledged by a run that died before it could write that down. `cut` says that time ran out.
     """
 
     missing: Counter[date] = field(default_factory=Counter)
     unacknowledged: Counter[date] = field(default_factory=Counter)
     quarantined: Counter[date] = field(default_factory=Counter)
     lost: Counter[date] = field(default_factory=Counter)
+    unrecorded: Counter[date] = field(default_factory=Counter)
     undated: int = 0
     oldest_unacknowledged: datetime | None = None
     cut: bool = False
@@ -41,7 +46,7 @@ class Survey:
     @property
     def days(self) -> list[date]:
         """The days that a run should visit, oldest first."""
-        return sorted({*self.missing, *self.unacknowledged, *self.quarantined, *self.lost})
+        return sorted({*self.missing, *self.unacknowledged, *self.quarantined, *self.lost, *self.unrecorded})
 
 
 def survey(run: Run, *, lookback: timedelta, budget_s: float) -> Survey:
@@ -49,21 +54,24 @@ def survey(run: Run, *, lookback: timedelta, budget_s: float) -> Survey:
 
     Raises: ApiError; LakeError for a partition that cannot be read.
     """
-    found, held, ends = Survey(), _Held(run), time.monotonic() + budget_s
-    for page in run.client.list_results(Window(BEGIN, END)).by_page():
-        _compare_available(page, held, found)
+    found, held, now = Survey(), _Held(run), run.now()
+    ends = time.monotonic() + budget_s
+    for compare in _comparisons(run, held, found, Window(now - lookback, now)):
+        compare()
         if time.monotonic() > ends:
             found.cut = True
-            return found
-    now = run.now()
-    for page in run.client.list_results(Window(now - lookback, now), CONSUMED).by_page():
-        for item in page:
-            if isinstance(item, Result) and item.state == CONSUMED and not held.anything(item):
-                found.lost[item.day] += 1
-        if time.monotonic() > ends:
-            found.cut = True
-            return found
+            break
     return found
+
+
+def _comparisons(run: Run, held: _Held, found: Survey, recent: Window) -> Iterator[Callable[[], None]]:
+    """What there is to compare, a page or a day at a time."""
+    for page in run.client.list_results(Window(BEGIN, END)).by_page():
+        yield partial(_compare_available, page, held, found)
+    for page in run.client.list_results(recent, CONSUMED).by_page():
+        yield partial(_compare_consumed, page, held, found)
+    for day in reversed(days_of(run.lake, CONTENTS)):
+        yield partial(_compare_stored, run, day, found)
 
 
 def _compare_available(page: Iterable[Result | Rejection], held: _Held, found: Survey) -> None:
@@ -81,6 +89,22 @@ def _compare_available(page: Iterable[Result | Rejection], held: _Held, found: S
             found.quarantined[item.day] += 1
         else:
             found.missing[item.day] += 1
+
+
+def _compare_consumed(page: Iterable[Result | Rejection], held: _Held, found: Survey) -> None:
+    for item in page:
+        if isinstance(item, Result) and item.state == CONSUMED and not held.anything(item):
+            found.lost[item.day] += 1
+
+
+def _compare_stored(run: Run, day: date, found: Survey) -> None:
+    """Results of a day that are stored, have no acknowledgement row, and are consumed all the same."""
+    whole = run.lake.scan(CONTENTS, day).whole_results().column("result_id")
+    recorded = run.lake.scan(ACKNOWLEDGEMENTS, day).index.column("result_id")
+    silent = whole.filter(pc.invert(pc.is_in(whole, value_set=recorded))).to_pylist()
+    if silent and day not in found.unacknowledged:  # a run visits those days anyhow
+        consumed = sum(1 for _ in find_consumed(run.client, Window.of_day(day), silent))
+        found.unrecorded += Counter({day: consumed})
 
 
 class _Held:

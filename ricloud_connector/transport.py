@@ -72,11 +72,11 @@ def _proxy_pool(proxy: httpx.Proxy, options: dict[str, Any]) -> httpcore.HTTPPro
 class _Deadline(threading.local):
     moment = float("inf")
 
-    def left(self, timeout: float | None) -> float:
-        """Seconds for one operation. Raises: httpcore.ReadTimeout where none are left."""
+    def left(self, timeout: float | None, late: type[httpcore.TimeoutException] = httpcore.ReadTimeout) -> float:
+        """Seconds for one operation. Raises: `late` where none are left."""
         left = self.moment - time.monotonic()
         if left <= 0:
-            raise httpcore.ReadTimeout("the answer was not complete in time")
+            raise late("the answer was not complete in time")
         return left if timeout is None else min(left, timeout)
 
 
@@ -105,7 +105,7 @@ class _Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        left = self._deadline.left(timeout)
+        left = self._deadline.left(timeout, httpcore.ConnectTimeout)
         return _Stream(self._sockets.connect_tcp(host, port, left, local_address, socket_options), self._deadline)
 
 
@@ -122,8 +122,8 @@ class _Stream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        secured = self._stream.start_tls(ssl_context, server_hostname, self._deadline.left(timeout))
-        return _Stream(secured, self._deadline)
+        left = self._deadline.left(timeout, httpcore.ConnectTimeout)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left), self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from ricloud_connector.errors import LakeError
 from ricloud_connector.ingest import DayReport, Selection, ingest_results
 from ricloud_connector.model import Window
 
+OPEN: list[CodeLocation] = []  # closed after each test, by conftest.py
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -30,6 +32,11 @@ class CodeLocation:
     cursor: str | None = None
 
     def __post_init__(self) -> None:
+        # Entered, and left after the test: Dagster keeps what an instance has set up in a variable of its own until then.
+        self._stack = ExitStack()
+        home = self._stack.enter_context(tempfile.TemporaryDirectory())
+        self.instance = self._stack.enter_context(dg.DagsterInstance.local_temp(home))
+        OPEN.append(self)
         settings = self.emulator.environment()
         self.resource = RicloudResource(
             url=settings["RICLOUD_URL"],
@@ -47,8 +54,9 @@ class CodeLocation:
         self._sensor = repository.get_sensor_def("ricloud_new_results")
         self._schedule = repository.get_schedule_def("ricloud_reconcile")
         self.repository = repository
-        self._home = tempfile.TemporaryDirectory()
-        self.instance = dg.DagsterInstance.local_temp(self._home.name)
+
+    def close(self) -> None:
+        self._stack.close()
 
     def tick(self, *, keep_cursor: bool = True) -> list[dg.RunRequest]:
         """One tick of the sensor; returns its run requests. Without `keep_cursor` it is as if the tick had died at its end."""

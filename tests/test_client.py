@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import certifi
 import pytest
@@ -219,6 +220,13 @@ def test_fault_006_errors_without_end_fail_within_the_deadline():
     assert "HTTP 500" in str(error)
     assert time.monotonic() - started < 1.2
     assert len(server.requests) >= 2
+
+
+@pytest.mark.parametrize(("pause_s", "over"), [(8.5, False), (9.5, True), (10.5, True)])
+def test_fault_006_no_last_try_without_time_for_an_answer(pause_s, over):
+    # Its own time-out would hide what the tries before it were told.
+    state = SimpleNamespace(upcoming_sleep=pause_s, outcome=None)
+    assert client_module._Patience(10.0).is_over(state) == over  # type: ignore[arg-type]
 
 
 def test_fault_007_a_login_page_is_not_asked_for_again():

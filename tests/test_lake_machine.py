@@ -73,8 +73,9 @@ class Writer:
             raise KeyboardInterrupt
 
     def step(self) -> None:
-        self._turn.release()
-        self._waiting.acquire()
+        if self.failure is None:
+            self._turn.release()
+            self._waiting.acquire()
         if self.failure is not None:
             raise self.failure
 

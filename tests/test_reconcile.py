@@ -64,6 +64,32 @@ def test_what_is_stored_but_not_acknowledged_and_what_is_quarantined_are_told_ap
     assert [request.partition_key for request in location.reconcile()] == ["2026-11-19"]
 
 
+def test_an_acknowledgement_that_a_dead_run_did_not_write_down_is_found_however_old(emulator, tmp_path):
+    location = at(emulator, tmp_path)
+    emulator.add_result(id="old", content=b"x", date_created=NOON - timedelta(days=200))
+    (request,) = location.reconcile()
+    looks = 0
+
+    def dies() -> datetime:
+        nonlocal looks
+        looks += 1
+        if emulator.acknowledged:
+            raise KeyboardInterrupt
+        return NOON
+
+    with pytest.raises(KeyboardInterrupt):
+        location.ingest(request, now=dies)
+    assert emulator.acknowledged == ["old"]
+    assert looks > 1
+    location.now += timedelta(days=1)
+    (request,) = location.reconcile()
+    assert location.observation()["ricloud/unrecorded"] == 1
+    assert location.run(request).success
+    assert_exact(tmp_path, emulator)
+    location.now += timedelta(days=1)
+    assert location.reconcile() == []
+
+
 def test_what_was_consumed_without_us_is_written_down_once(emulator, tmp_path):
     location = at(emulator, tmp_path)
     emulator.add_result(id="theirs", content=b"x", state="consumed", date_created=NOON - timedelta(days=2))

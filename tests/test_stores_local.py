@@ -187,7 +187,7 @@ def test_fault_151_folders_that_are_swapped_for_links_meanwhile_lead_nowhere(roo
     stop = threading.Event()
 
     def swap() -> None:
-        while not stop.is_set():
+        while not stop.wait(0.0002):
             (root / "a" / "b").rename(root / "a" / "real")
             (root / "a" / "b").symlink_to(tmp_path / "elsewhere")
             (root / "a" / "b").unlink()
