@@ -112,8 +112,8 @@ def test_a_range_killed_at_70_percent_keeps_what_was_finished_and_the_next_run_g
     check_a_killed_range(tmp_path, monkeypatch, 40)
 
 
-@pytest.mark.ci
-@pytest.mark.timeout(600)
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_1000_partitions_in_one_run(tmp_path, monkeypatch):
     check_a_killed_range(tmp_path, monkeypatch, 1000)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, precondition, rule
 
@@ -73,7 +73,7 @@ class Writer:
             raise KeyboardInterrupt
 
     def step(self) -> None:
-        if self.failure is None:
+        if self.failure is None and not self.done:
             self._turn.release()
             self._waiting.acquire()
         if self.failure is not None:
@@ -91,8 +91,8 @@ class Writer:
         self.interrupted = True
         self._turn.release()
         self._thread.join()
-        assert not self._staged.path.exists()
         self._stack.close()
+        assert not self._lake.staging.exists()
 
     def finish(self) -> None:
         while not self.done:
@@ -240,5 +240,9 @@ class LakeMachine(RuleBasedStateMachine):
 
 TestLakeMachine = LakeMachine.TestCase
 TestLakeMachine.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=70,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.reuse, Phase.generate],  # to shrink a failure on a real disk takes minutes; remove this line to do so
 )
