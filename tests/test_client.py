@@ -106,7 +106,8 @@ def test_fault_035_cursors_and_ids_are_encoded():
     weird = "a&b=c d/../e?f#g%2e\u00e9"
     pages = (page([make_item(id=weird)], has_more=True), page([]))
     _, server = read_list(*pages)
-    assert server.requests[1].target.endswith("after_id=a%26b%3Dc+d%2F..%2Fe%3Ff%23g%252e%C3%A9")
+    query = server.requests[1].target.partition("?")[2]  # a space may be written in two ways
+    assert query.replace("+", "%20").endswith("after_id=a%26b%3Dc%20d%2F..%2Fe%3Ff%23g%252e%C3%A9")
     with HostileServer(answer(make_item(id=weird))) as server, open_client(server) as client:
         client.retrieve_result(weird)
     assert server.requests[0].target == "/results/a%26b%3Dc%20d%2F..%2Fe%3Ff%23g%252e%C3%A9"

@@ -89,7 +89,7 @@ def test_killed_around_each_step_the_next_run_is_exact(world: World, events: lis
     world.recover()
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_killed_at_every_single_event_the_next_run_is_exact(

@@ -339,7 +339,7 @@ def refuse_to_connect(name: str, server: HostileServer, tmp_path) -> str:
 # `localhost` passes as a name, as any name of an attacker's would; the others are what libcurl's own parser makes of
 # numbers, should they ever pass the letters' check.
 @pytest.mark.parametrize(
-    "name", ["localhost", "127.0.0.1", "127.1", "2130706433", "0x7f000001", "017700000001", "0", "0.0.0.0", "127.0.0.1."]
+    "name", ["localhost", "127.0.0.1", "127.1", "2130706433", "0x7f000001", "017700000001", "0", "0.0.0.0"]
 )
 def test_fault_143_and_145_the_address_is_checked_on_the_socket(name, tmp_path):
     with HostileServer(reply(200, body=b"four")) as server:

@@ -66,8 +66,8 @@ def test_fault_112_runs_of_one_partition_at_once_all_but_one_killed(world: World
 @pytest.mark.ci
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(4))
-def test_fault_112_a_hundred_more_rounds(nursery: Nursery, tmp_path: Path, seed: int) -> None:
-    for number in range(13):
+def test_fault_112_many_more_rounds(nursery: Nursery, tmp_path: Path, seed: int) -> None:
+    for number in range(3):
         with new_world(nursery, tmp_path / f"lake{number}", large=number % 4 == 0) as world:
             race(world, 2 + number % 2, rounds=8, kills=seed % 2 == 1, seed=100 * seed + number)
 
@@ -143,7 +143,7 @@ def test_fault_119_a_backfill_by_several_workers(world: World) -> None:
     assert len(set(table.column("created_date").to_pylist())) == 12
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_fault_119_a_backfill_over_a_year_by_sixteen_workers(world: World) -> None:
     backfill(world, days=365, workers=16, kills=4)

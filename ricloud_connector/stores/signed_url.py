@@ -17,11 +17,11 @@ from ricloud_connector.libcurl import BROKEN, UNTRUSTED, make_handle, wait
 from ricloud_connector.location import HttpLocation, is_public, not_public
 from ricloud_connector.redact import clean
 from ricloud_connector.stores import Remedy, Transfer, TransferFault
+from ricloud_connector.wire import retry_after_s
 
 CONNECT_TIMEOUT_S = 15
 LEAST_BYTES_PER_S = 10 * 1024
 LONGEST_TRANSFER_S = 1_000_000
-LONGEST_REST_S = 300.0
 
 # GCS decompresses objects that were stored as gzip unless asked for gzip; the checksum is that of the stored bytes.
 GCS_HOSTS = ("storage.googleapis.com", ".storage.googleapis.com")
@@ -103,7 +103,7 @@ class _Slot:
         self.transfer: Any = None
         self._raised: BaseException | None = None
         self._forbidden: str | None = None
-        self._target = b""
+        self._headers: dict[str, str] = {}
         self._is_content = self._is_headed = False
         self._proxied = proxy is not None
         self._stall_s = stall_s
@@ -119,7 +119,7 @@ class _Slot:
     def start(self, transfer: Transfer) -> None:
         location, sink = transfer.location, transfer.sink
         assert isinstance(location, HttpLocation)
-        self.transfer, self._raised, self._forbidden, self._target = transfer, None, None, b""
+        self.transfer, self._raised, self._forbidden, self._headers = transfer, None, None, {}
         self._is_content = self._is_headed = False
         gzip = location.host.rpartition(":")[0].endswith(GCS_HOSTS)
         total_s = 2 * self._stall_s + ((sink.result.size or 0) - sink.size) / LEAST_BYTES_PER_S
@@ -152,12 +152,15 @@ class _Slot:
             return pycurl.SOCKET_BAD  # no descriptor is free: libcurl reports that it cannot connect
 
     def _take_header(self, line: bytes) -> None:
+        # libcurl's own word on where a redirect leads is lost where its body is refused.
         if line.startswith(b"HTTP/"):
-            self._is_content, self._is_headed = line.split(b" ", 2)[1:2] in ([b"200"], [b"206"]), False
+            self._headers, self._is_headed = {}, False
+            self._is_content = line.split(b" ", 2)[1:2] in ([b"200"], [b"206"])
         elif not line.strip():
             self._is_headed = True
-        elif line[:9].lower() == b"location:":  # libcurl forgets it where the body is refused
-            self._target = line[9:].strip()
+        else:
+            name, _, value = line.decode("latin-1").partition(":")
+            self._headers[name.lower()] = value.strip()
 
     def _take_chunk(self, chunk: bytes) -> int:
         """How many bytes were taken: less than came makes libcurl stop, as it does for the body of any other answer."""
@@ -194,11 +197,10 @@ class _Slot:
         if status == 416:
             return TransferFault("unreadable", said, Remedy.RESTART)
         if status in (429, 503):
-            rest_s = min(max(float(self.curl.getinfo(pycurl.RETRY_AFTER)), 0.0), LONGEST_REST_S)
-            return TransferFault("throttled", said, Remedy.RESUME, retry_after_s=rest_s)
+            return TransferFault("throttled", said, Remedy.RESUME, retry_after_s=retry_after_s(self._headers) or 0.0)
         if status >= 500 or status == 408:
             return TransferFault("unreachable", said, Remedy.RESUME)
         if 300 <= status < 400:
-            remedy = Remedy.FOLLOW if self._target else Remedy.NONE
-            return TransferFault("redirected", f"{said}, a redirect", remedy, target=self._target.decode("latin-1"))
+            target = self._headers.get("location")
+            return TransferFault("redirected", f"{said}, a redirect", Remedy.FOLLOW if target else Remedy.NONE, target=target)
         return TransferFault("unreadable", said, Remedy.NONE)
