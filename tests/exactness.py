@@ -29,7 +29,6 @@ from ricloud_connector.emulator import Emulator, PublishedResult
 _DUCKDB = duckdb.connect()
 
 CHUNK_BYTES = 8 * 1024 * 1024
-DATASETS = ("results", "contents", "acknowledgements", "quarantine")
 _PART_PATH = re.compile(r"[a-z_]+(/ricloud_feed=[^/]+)?/created_date=\d{4}-\d\d-\d\d/part-\d{6,}\.parquet", re.ASCII)
 
 
@@ -217,6 +216,7 @@ _KEYS = {
     "contents": ("result_id", "chunk_index"),
     "acknowledgements": ("result_id",),
     "quarantine": ("result_id", "reason", "expected_checksum", "expected_size"),
+    "result_states": ("result_id", "state"),
 }
 
 

@@ -132,7 +132,9 @@ def _tell(console: Console, root: Path, rows: list[dict[str, Any]], *, unchanged
     console.print(
         f"\nThe lake: {root}\nTry:  duckdb -c \"{query}('{glob}') GROUP BY ALL ORDER BY bytes DESC LIMIT 10\"", soft_wrap=True
     )
-    console.print("See it in Dagster's UI (extra ricloud-connector[ui]):  ricloud-connector demo --ui", soft_wrap=True)
+    console.print(
+        "See it in Dagster's UI (extra ricloud-connector[ui]):  ricloud-connector demo --ui", markup=False, soft_wrap=True
+    )
 
 
 def _open_ui(console: Console) -> int:

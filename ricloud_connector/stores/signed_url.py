@@ -89,9 +89,9 @@ class SignedUrlStore:
         self._idle.append(busy.pop(id(slot.curl)))
 
     def _adapt(self, fault: TransferFault | None) -> None:
-        """Halve what is in flight for each answer that says slow down, and grow by one for every success."""
+        """Halve what is in flight for each answer that says slow down; grow by one when as many succeeded as are allowed."""
         if fault is None:
-            self._allowed = min(float(self._concurrency), self._allowed + 1)
+            self._allowed = min(float(self._concurrency), self._allowed + 1 / self._allowed)
         elif fault.reason == "throttled":
             self._allowed = max(1.0, self._allowed / 2)
 
