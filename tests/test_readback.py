@@ -398,6 +398,12 @@ def test_a_fingerprint_is_that_of_the_rows_however_they_lie_in_memory(
             )
 
 
+def test_a_fingerprint_tells_where_one_text_ends_and_the_next_begins() -> None:
+    texts = (["ab", "c"], ["a", "bc"], ["abc", ""], ["", "abc"], ["abc", None], ["abc"])
+    prints = {fingerprint(pa.table({"text": pa.array(values, pa.string())})) for values in texts}
+    assert len(prints) == len(texts)
+
+
 # Memory
 
 
