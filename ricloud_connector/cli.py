@@ -90,6 +90,22 @@ def verify(since: datetime | None, until: datetime | None) -> None:
     sys.exit(verify_lake(lake_of(os.environ), since=since, until=until))
 
 
+@cli.group()
+def rebuild() -> None:
+    """Make a dataset anew from what the lake holds."""
+
+
+@rebuild.command()
+def records() -> None:
+    """Remove all records and derive them again from contents. Stop readers and runs first. Needs RICLOUD_LAKE alone.
+
+    Types of columns are decided anew, by all the values that there are; contents are not touched, the API is not asked.
+    """
+    from ricloud_connector.lake_commands import rebuild_all_records
+
+    sys.exit(rebuild_all_records(lake_of(os.environ)))
+
+
 @cli.command()
 def doctor() -> None:
     """Check settings, token, API, lake and disk, without storing or acknowledging anything."""

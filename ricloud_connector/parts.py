@@ -8,7 +8,7 @@ read here verifies: a bit that flips in a column that no md5 covers is found as 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,6 +175,19 @@ def read_groups(path: Path, dataset: Dataset, columns: Sequence[str] | None = No
     with _opened(path, dataset, names) as parquet:
         for group in range(parquet.num_row_groups):
             yield parquet.read_row_group(group, columns=names, use_threads=False)
+
+
+def read_chosen(path: Path, dataset: Dataset, choose: Callable[[pa.Table], pa.Array]) -> Iterator[pa.Table]:
+    """The rows that `choose` says of the columns without bytes; the bytes of a group without any are not read.
+
+    Raises: UnreadablePart.
+    """
+    names = dataset.schema.names
+    with _opened(path, dataset, names) as parquet:
+        for group in range(parquet.num_row_groups):
+            chosen = choose(parquet.read_row_group(group, columns=plain_columns(dataset.schema), use_threads=False))
+            if chosen.true_count:
+                yield parquet.read_row_group(group, columns=names, use_threads=False).filter(chosen)
 
 
 def read_chunks(path: Path) -> Iterator[StoredChunk]:

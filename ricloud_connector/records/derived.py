@@ -1,0 +1,57 @@
+"""Which contents parts of a day have their records: a note under `control/` that may be deleted. I/O: the local disk.
+
+A part without records leaves no file behind, so that files alone could not tell. The note is believed as far as the contents
+part is the very file it speaks of and each records file that it names is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import date
+from typing import Any
+
+from ricloud_connector import disk
+from ricloud_connector.lake import Lake
+from ricloud_connector.model import DataFile
+from ricloud_connector.records.feed import RECORDS
+from ricloud_connector.records.rows import PARSER
+
+
+class Derived:
+    """The contents parts of one day that are done."""
+
+    def __init__(self, lake: Lake, day: date) -> None:
+        self._lake, self._day = lake, day
+        self._path = lake.control / RECORDS / f"{day.isoformat()}.json"
+        self._parts = self._read()
+
+    def holds(self, part: DataFile) -> bool:
+        """Whether the part's records are all in the lake."""
+        said = self._parts.get(str(part.number))
+        if said is None or said["contents"] != _identity(part):
+            return False
+        folders = (self._lake.data / RECORDS / feed / f"created_date={self._day}" for feed in said["feeds"])
+        return all(disk.part_path(folder, part.number).exists() for folder in folders)
+
+    def add(self, part: DataFile, feeds: list[str]) -> None:
+        """Note that a part is done; a note that cannot be written costs the next run time."""
+        self._parts[str(part.number)] = {"contents": _identity(part), "feeds": feeds}
+        staged = self._lake.staging / f"derived-{os.urandom(8).hex()}"
+        try:
+            staged.write_text(json.dumps({"parser": PARSER, "parts": self._parts}), encoding="utf-8")
+            disk.replace(self._path, staged)
+        except OSError:
+            disk.discard(staged)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            said = json.loads(self._path.read_bytes())
+            parts = said["parts"] if said["parser"] == PARSER else {}
+            return {number: {"contents": part["contents"], "feeds": list(part["feeds"])} for number, part in parts.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+
+def _identity(part: DataFile) -> list[int]:
+    return [part.size, part.mtime_ns, part.inode]
