@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,7 +25,8 @@ from ricloud_connector.schemas import CONTENTS
 if TYPE_CHECKING:
     import pandas as pd
 
-Engine = Literal["pandas", "arrow", "polars", "duckdb"]
+Engine = Literal["pandas", "arrow", "reader", "polars", "duckdb"]
+_ENGINES = get_args(Engine)
 Moment = datetime | date | str | None
 
 
@@ -56,19 +57,23 @@ def read_records(
     """The records of a feed whose results were created in `[since, until)`, in UTC; None leaves an end open.
 
     A moment is a datetime, a day, or either as ISO text; without an offset it is in UTC. pandas gives nullable integers and
-    booleans, so that no number loses digits; DuckDB gives a relation that reads the files when it is asked.
+    booleans, so that no number loses digits. `reader`, a `pyarrow.RecordBatchReader`, and `duckdb`, a relation, read the files
+    only while they are asked, so that a feed may be larger than memory.
     Raises: SettingsError for a feed, an engine or a moment that there is not; UnreadablePart.
     """
     found, first, end = Feed(_opened(lake), feed), _moment(since, "since"), _moment(until, "until")
-    if engine not in ("pandas", "arrow", "polars", "duckdb"):
-        raise SettingsError(f"the engine is pandas, arrow, polars or duckdb, not {engine!r}")
+    if engine not in _ENGINES:
+        raise SettingsError(f"the engine is one of {', '.join(_ENGINES)}, not {engine!r}")
     if not found.root.is_dir():
         raise SettingsError(f"{lake} has no records of {feed!r}; it has {', '.join(list_data_types(lake)) or 'none at all'}")
     last = None if end is None else (end - timedelta(microseconds=1)).date()
     files = list(found.files(None if first is None else first.date(), last))
     if engine == "duckdb" and files:
         return _relation(files, first, end)
-    table = _table(files, first, end)
+    reader = _reader(files, first, end)
+    if engine == "reader":
+        return reader
+    table = _all_of(reader)
     if engine == "pandas":
         return _frame(table)
     if engine == "arrow":
@@ -107,7 +112,7 @@ def _proven(chunks: Iterator[bytes], checksum: str, result_id: str) -> Iterator[
         raise UnreadablePart(f"the content of result {result_id!r} has md5 {digest.hexdigest()}, not {checksum}")
 
 
-def _table(files: list[Path], since: datetime | None, until: datetime | None) -> pa.Table:
+def _reader(files: list[Path], since: datetime | None, until: datetime | None) -> pa.RecordBatchReader:
     try:
         schema = pa.unify_schemas([schema_of({}), *(pq.read_schema(path).remove_metadata() for path in files)])
         # `_extra` comes last in every file; of several files it must be said again.
@@ -117,8 +122,15 @@ def _table(files: list[Path], since: datetime | None, until: datetime | None) ->
         for bound in (None if since is None else created >= since, None if until is None else created < until):
             chosen = bound if chosen is None else chosen if bound is None else chosen & bound
         if not files:
-            return schema.empty_table()
-        return ds.dataset([str(path) for path in files], schema=schema, format="parquet").to_table(filter=chosen)
+            return schema.empty_table().to_reader()
+        return ds.dataset([str(path) for path in files], schema=schema, format="parquet").scanner(filter=chosen).to_reader()
+    except (OSError, pa.ArrowException) as error:
+        raise UnreadablePart(f"the records cannot be read: {error}") from error
+
+
+def _all_of(reader: pa.RecordBatchReader) -> pa.Table:
+    try:
+        return reader.read_all()
     except (OSError, pa.ArrowException) as error:
         raise UnreadablePart(f"the records cannot be read: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Arrow's way to read documents gives what the strict way gives, or nothing: by hypothesis, and by mutilated documents."""
+"""Two quick ways to read documents give what the strict way gives, or nothing: by hypothesis, and by mutilated documents."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from ricloud_connector.emulator.feeds import FEEDS, VARIANTS, make_feed
 from ricloud_connector.records.bulk import BulkReader, bulk_table
 from ricloud_connector.records.columns import Columns, add_columns, infer_columns
-from ricloud_connector.records.document import Fault, Record, parse_document
-from ricloud_connector.records.fitting import NotFinite
+from ricloud_connector.records.document import Fault, Record, parse_document, parse_quickly
+from ricloud_connector.records.fitting import EXACT, NotFinite
 from ricloud_connector.records.rows import Source, build_table
 from tests.documents import document, records
 from tests.lakes import MOMENT
@@ -71,6 +71,30 @@ def agrees(raws: list[bytes], columns: Columns) -> bool:
     return True
 
 
+def agrees_quickly(raw: bytes, columns: Columns) -> bool:
+    """Whether the quick decoder gave an answer that is not in doubt; it must be the strict one."""
+    quick = parse_quickly(raw)
+    if quick is None:
+        return False
+    built = build_table([Source("0", MOMENT, "p", quick.records)], columns)
+    if built.names != quick.names or built.greatest >= EXACT:
+        return False
+    strict = strictly([Doc("0", raw)], columns)
+    assert strict is not None, raw
+    assert built.table.to_pylist() == strict.to_pylist(), raw
+    return True
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(records, min_size=1, max_size=3), st.lists(records, max_size=2))
+def test_what_the_quick_decoder_reads_is_what_the_strict_one_reads(documents: list[list[Record]], others: list[list[Record]]):
+    columns: dict[str, pa.DataType] = {}
+    for data in documents + others:
+        columns = add_columns(columns, infer_columns(data, columns))
+    for data in documents:
+        agrees_quickly(json.dumps(json.loads(document(data)), separators=(",", ":")).encode(), columns)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(records, min_size=1, max_size=3), st.lists(records, max_size=2))
 def test_what_arrow_reads_is_what_the_strict_way_reads(documents: list[list[Record]], others: list[list[Record]]):
@@ -83,8 +107,10 @@ def test_what_arrow_reads_is_what_the_strict_way_reads(documents: list[list[Reco
 @pytest.mark.parametrize("examples", [3_000, pytest.param(200_000, marks=pytest.mark.ci)])
 def test_mutilated_documents_are_doubted_or_read_the_same(examples: int):
     rng = random.Random(20261124)
-    taken = sum(agrees([_mutilated(rng) for _ in range(rng.randrange(1, 4))], COLUMNS) for _ in range(examples))
-    assert examples * 0.05 < taken < examples * 0.5
+    by_arrow = sum(agrees([_mutilated(rng) for _ in range(rng.randrange(1, 4))], COLUMNS) for _ in range(examples))
+    quickly = sum(agrees_quickly(_mutilated(rng), COLUMNS) for _ in range(examples))
+    assert examples * 0.05 < by_arrow < examples * 0.5
+    assert examples * 0.1 < quickly < examples * 0.6
 
 
 def _mutilated(rng: random.Random) -> bytes:
@@ -93,6 +119,25 @@ def _mutilated(rng: random.Random) -> bytes:
         start = rng.randrange(len(raw) + 1)
         raw[start : start + rng.choice((0, 0, 1, 1, 2, 5))] = rng.choice(SNIPPETS)
     return bytes(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        PLAIN.replace(b'"i":1', b'"i":1,"i":2'),
+        PLAIN.replace(b'"i":1', b'"i":1,"x":{"a":1,"a":2}'),
+        PLAIN.replace(b'"i":1', b'"i":1,"x":1,"x" :2'),
+        PLAIN.replace(b'"i":1', b'"i":1,"x":1,"x"\n:2'),
+        PLAIN.replace(b'"i":1', b'"i":1,"x":"\\":","x":2'),
+        PLAIN.replace(b'"i":1', b'"i":18446744073709551616'),
+        PLAIN.replace(b'"i":1', b'"i":1,"x":[18446744073709551616]'),
+        PLAIN.replace(b"1.5", b"9" * 400),
+        PLAIN.replace(b'"x"', b'"\\ud800"'),
+        b"[]",
+    ],
+)
+def test_what_a_quick_decoder_would_get_wrong_is_in_doubt(raw: bytes):
+    assert not agrees_quickly(raw, COLUMNS)
 
 
 @pytest.mark.parametrize(

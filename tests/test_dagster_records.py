@@ -99,10 +99,20 @@ def test_hostile_documents_and_changes_are_shown_and_stop_nothing(emulator, inst
     said = {(row.data["column"], row.data["change"]) for row in columns.metadata["ricloud/changes"].records}
     assert said == {("mood", "new column"), ("/message_id", "1 values in _extra")}
     assert bad.id in emulator.acknowledged
-    # The fault stays until the folder goes; the change was told once.
+    # The fault stays as long as the document gives no records; the change was told once.
     again = checks(ingest(instance, partition_key=day.isoformat()))
     assert not again["every_document_gave_its_records"].passed
     assert again["columns_are_unchanged"].passed
+
+
+def test_json_of_another_shape_is_a_warning_since_a_user_may_have_such_files(emulator, instance):
+    day = emulator.days[0]
+    moment = emulator.results()[0].date_created.replace(year=day.year, month=day.month, day=day.day)
+    emulator.add_result(content=b'{"theme": "dark"}', identifier="settings.json", type="json", date_created=moment)
+    run = ingest(instance, partition_key=day.isoformat())
+    assert run.success
+    counts = checks(run)["every_document_gave_its_records"]
+    assert (counts.passed, counts.severity) == (False, dg.AssetCheckSeverity.WARN)
 
 
 def test_a_records_failure_stops_no_acknowledgement(emulator, instance, tmp_path, monkeypatch):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import threading
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
@@ -19,8 +18,6 @@ import pytest
 
 from ricloud_connector.errors import LakeError, SettingsError
 from ricloud_connector.lake import Lake
-from ricloud_connector.model import Content, Result
-from ricloud_connector.parts import ContentsWriter
 from ricloud_connector.records import RecordsReport, derive_records
 from ricloud_connector.records import filling as filling_module
 from ricloud_connector.records.feed import Feed, feeds_of, folder_name, identifier_of
@@ -28,30 +25,7 @@ from ricloud_connector.records.rows import reconstruct
 from ricloud_connector.schemas import CONTENTS, QUARANTINE, RESULTS, result_rows
 from tests.documents import document, drifting, same
 from tests.exactness import assert_readable
-from tests.lakes import DAY, MOMENT, opened_lake
-
-FEED = "ios_messages.messages"
-
-
-def result_of(name: str, raw: bytes, *, feed: str | None = FEED, kind: str | None = "json", day: date = DAY) -> Result:
-    moment = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
-    md5 = hashlib.md5(raw).hexdigest()
-    return Result(name, name, "available", moment, md5, len(raw), identifier=feed, type=kind, poll=f"poll of {name}")
-
-
-def put(lake: Lake, documents: dict[str, bytes], **options) -> None:
-    """One more contents part with these documents."""
-    day = options.get("day", DAY)
-    with lake.writer(CONTENTS) as writer:
-        rows = ContentsWriter(writer)
-        for name, raw in documents.items():
-            result, body = result_of(name, raw, **options), raw
-            if len(raw) > 8 * 1024 * 1024:
-                body = lake.staging / "large"
-                body.write_bytes(raw)
-            rows.add(Content(result, hashlib.sha256(raw).hexdigest(), body))
-        rows.flush()
-        lake.commit(day, writer.finish())
+from tests.lakes import DAY, FEED, MOMENT, opened_lake, put, result_of
 
 
 def derive(lake: Lake, day: date = DAY, **options) -> RecordsReport:
@@ -315,3 +289,22 @@ def test_years_of_drift_are_read_whole_by_every_engine(lake, partitions, per_day
     found = reconstruct(by_pyarrow)
     assert {name: same(data) for name, data in found.items()} == {name: same(data) for name, data in truth.items() if data}
     assert json.loads(by_pyarrow.filter(pc.is_valid(by_pyarrow.column("_extra"))).column("_extra")[0].as_py())
+
+
+@pytest.mark.slow
+def test_years_of_drift_are_read_whole_by_spark(lake):
+    """Spark needs Java and a package of 300 MB: `pip install pyspark`, then `pytest -m slow tests/test_derive.py`."""
+    session = pytest.importorskip("pyspark.sql").SparkSession
+    truth = drifted(lake, 100, 21)
+    rows = sum(map(len, truth.values()))
+    amount = sum(record["amount"] for data in truth.values() for record in data)
+    builder = session.builder.master("local[2]").config("spark.ui.enabled", "false")
+    spark = builder.config("spark.driver.bindAddress", "127.0.0.1").config("spark.driver.host", "127.0.0.1").getOrCreate()
+    try:
+        root = str(lake.data / "records" / f"ricloud_feed={FEED}")
+        frame = spark.read.option("mergeSchema", "true").parquet(root)
+        assert frame.selectExpr("count(*)", "sum(amount)").collect()[0] == (rows, amount)
+        assert {"key", "amount", "tags", "attachments", "_extra"} <= set(frame.columns)
+        assert frame.selectExpr("sum(size(attachments))").collect()[0][0] > 0
+    finally:
+        spark.stop()

@@ -19,8 +19,8 @@ from ricloud_connector.errors import SettingsError, UnreadablePart
 from ricloud_connector.records.feed import Feed
 from ricloud_connector.records.rows import reconstruct
 from tests.documents import document, same
-from tests.lakes import DAY, MOMENT, ORIGIN, opened_lake, parts_of
-from tests.test_derive import FEED, derive, put, table, tree
+from tests.lakes import DAY, FEED, MOMENT, ORIGIN, opened_lake, parts_of, put
+from tests.test_derive import derive, table, tree
 
 BIG = 2**62 + 1
 
@@ -53,6 +53,9 @@ def test_the_same_rows_in_four_engines(root):
     assert list(frame.columns) == ["result_id", "record_index", "date_created", "poll", "text", "n", "seen", "_extra"]
     arrow = read_records(root, FEED, engine="arrow")
     assert isinstance(arrow, pa.Table)
+    reader = read_records(root, FEED, engine="reader")
+    assert isinstance(reader, pa.RecordBatchReader)
+    assert reader.read_all().sort_by("result_id").equals(arrow.sort_by("result_id"))
     polars = read_records(root, FEED, engine="polars")
     assert isinstance(polars, pl.DataFrame)
     relation = read_records(root, FEED, engine="duckdb")

@@ -79,6 +79,9 @@ class BulkReader:
             return [], list(documents)
         middle = len(documents) // 2
         tables, doubted = self._by_halves(documents[:middle], columns)
+        if not tables:  # where nothing is plain in one half, it is not worth while to search the other
+            table = bulk_table(documents[middle:], columns, self._blanks)
+            return ([], list(documents)) if table is None else ([table], doubted)
         more, others = self._by_halves(documents[middle:], columns)
         return tables + more, doubted + others
 

@@ -101,8 +101,9 @@ def _derive_part(work: _Work, derived: Derived) -> None:
         for documents in stack.enter_context(ahead(documents_of(work.lake, work.day, work.contents, work.part, faults), 1)):
             opened.add(documents)
         made = opened.commit(work.part.number)
-    _quarantine(work, faults + opened.faults)
-    derived.add(work.part, made)
+    faults += opened.faults
+    _quarantine(work, faults)
+    derived.add(work.part, made, faults)
     report = work.report
     report.documents += opened.documents
     report.json_bytes += opened.json_bytes

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
+import pyarrow.compute as pc
+
 from ricloud_connector import disk
 from ricloud_connector.lake import Lake
-from ricloud_connector.model import DataFile
+from ricloud_connector.model import DataFile, Rejection
+from ricloud_connector.parts import read_groups
 from ricloud_connector.records.feed import RECORDS
 from ricloud_connector.records.rows import PARSER
+from ricloud_connector.schemas import QUARANTINE
 
 
 class Derived:
@@ -34,9 +39,14 @@ class Derived:
         folders = (self._lake.data / RECORDS / feed / f"created_date={self._day}" for feed in said["feeds"])
         return all(disk.part_path(folder, part.number).exists() for folder in folders)
 
-    def add(self, part: DataFile, feeds: list[str]) -> None:
+    def faults(self) -> set[tuple[str, str]]:
+        """By result id and reason, the documents that gave no records, or not all, when they were last read."""
+        return {(result_id, reason) for part in self._parts.values() for result_id, reason in part["faults"]}
+
+    def add(self, part: DataFile, feeds: list[str], faults: Iterable[Rejection]) -> None:
         """Note that a part is done; a note that cannot be written costs the next run time."""
-        self._parts[str(part.number)] = {"contents": _identity(part), "feeds": feeds}
+        told = [[fault.result_id, fault.reason] for fault in faults]
+        self._parts[str(part.number)] = {"contents": _identity(part), "feeds": feeds, "faults": told}
         staged = self._lake.staging / f"derived-{os.urandom(8).hex()}"
         try:
             staged.write_text(json.dumps({"parser": PARSER, "parts": self._parts}), encoding="utf-8")
@@ -48,9 +58,22 @@ class Derived:
         try:
             said = json.loads(self._path.read_bytes())
             parts = said["parts"] if said["parser"] == PARSER else {}
-            return {number: {"contents": part["contents"], "feeds": list(part["feeds"])} for number, part in parts.items()}
+            return {
+                number: {name: list(part[name]) for name in ("contents", "feeds", "faults")} for number, part in parts.items()
+            }
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
+
+
+def faults_of_day(lake: Lake, day: date) -> list[dict[str, Any]]:
+    """The rows of the quarantine dataset of the day's documents that give no records, or not all, as things are."""
+    faults = Derived(lake, day).faults()
+    found: list[dict[str, Any]] = []
+    for part in lake.scan(QUARANTINE, day).parts if faults else ():
+        for rows in read_groups(part.path, QUARANTINE):
+            told = rows.filter(pc.starts_with(rows.column("reason"), "records_")).to_pylist()
+            found += [row for row in told if (row["result_id"], row["reason"]) in faults]
+    return found
 
 
 def _identity(part: DataFile) -> list[int]:

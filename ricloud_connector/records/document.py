@@ -9,8 +9,11 @@ stand beside `data` and `count` are allowed and stay in the contents.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
+
+import orjson
 
 BOM = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
@@ -59,6 +62,41 @@ def parse_document(raw: bytes) -> list[Record] | Fault:
     except ValueError:
         return Fault("records_number_out_of_range", "an integer has more digits than Python converts")
     return _records_of(document)
+
+
+@dataclass(frozen=True, slots=True)
+class Quick:
+    """What a quick decoder makes of a document, and how many names stand in it."""
+
+    records: list[Record]
+    names: int
+
+
+def parse_quickly(raw: bytes) -> Quick | None:
+    """What `parse_document` gives, in a third of the time but for two things; None where even that is in doubt.
+
+    An integer beyond 64 bits is a float here, and of a name that stands twice in an object only the last value is left. Whoever
+    takes the answer has to see to both: no float of 2**53 or more may be in it, and as many names as the text has.
+    """
+    try:
+        match orjson.loads(raw):
+            case {"data": list(data), "metadata": {"count": int(count), **rest}, **others} if not rest and not others:
+                pass
+            case _:
+                return None
+    except orjson.JSONDecodeError:
+        return None
+    if count is True or count is False or count != len(data) or not set(map(type, data)) <= {dict}:
+        return None
+    # A name is a text right before a colon: `":` inside a text makes them look more. White space between would make them less.
+    if any(space in raw for space in _OTHER_SPACE) or (b" :" in raw and _SPACED.search(raw)):
+        return None
+    return Quick(data, raw.count(b'":') - _NAMES_AROUND)
+
+
+_OTHER_SPACE = (b"\t", b"\n", b"\r")
+_SPACED = re.compile(rb'" +:')
+_NAMES_AROUND = 3  # data, metadata, count
 
 
 def looks_like_document(raw: bytes) -> bool:

@@ -18,20 +18,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ricloud_connector import disk
 from ricloud_connector.errors import LakeError, UnreadablePart
 from ricloud_connector.lake import MAX_RACES, Lake
-from ricloud_connector.parts import read_groups
 from ricloud_connector.records.columns import Columns, add_columns
+from ricloud_connector.records.known import KNOWN_FIELDS
 from ricloud_connector.records.rows import PARSER, columns_of, schema_of
-from ricloud_connector.schemas import QUARANTINE
 
 RECORDS = "records"
 _KEY = "ricloud_feed="
@@ -87,17 +84,11 @@ def day_schema(lake: Lake, day: date) -> pa.Schema:
     """The columns of the feeds of a day, each of them named `feed.column`, after our own. Raises: LakeError."""
     fields = list(schema_of({}))
     for name in day_rows(lake, day):
-        fields += [pa.field(f"{name}.{column}", kind) for column, kind in Feed(lake, name).version().columns.items()]
+        fields += [
+            pa.field(f"{name}.{column}", kind, metadata={"description": KNOWN_FIELDS.get(column, "")})
+            for column, kind in Feed(lake, name).version().columns.items()
+        ]
     return pa.schema(fields[:_COLUMNS_SHOWN])
-
-
-def faults_of_day(lake: Lake, day: date) -> list[dict[str, Any]]:
-    """The results of a day whose documents gave no records, or not all: their rows of the quarantine dataset."""
-    found: list[dict[str, Any]] = []
-    for part in lake.scan(QUARANTINE, day).parts:
-        for rows in read_groups(part.path, QUARANTINE):
-            found += rows.filter(pc.starts_with(rows.column("reason"), "records_")).to_pylist()
-    return found
 
 
 class Feed:

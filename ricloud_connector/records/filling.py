@@ -15,10 +15,10 @@ from ricloud_connector import disk
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import Rejection
 from ricloud_connector.records.bulk import BulkReader
-from ricloud_connector.records.columns import infer_columns
-from ricloud_connector.records.document import Fault, parse_document
+from ricloud_connector.records.columns import Columns, infer_columns
+from ricloud_connector.records.document import Fault, parse_document, parse_quickly
 from ricloud_connector.records.feed import Feed, Version
-from ricloud_connector.records.fitting import NotFinite
+from ricloud_connector.records.fitting import EXACT, NotFinite
 from ricloud_connector.records.part import Group, RecordsPart
 from ricloud_connector.records.rows import Built, Contract, Source, build_table
 from ricloud_connector.records.sources import Document
@@ -112,7 +112,10 @@ class OpenRecords:
             feed = Feed(self._lake, identifier)
             self._feeds[identifier] = feed, RecordsPart(self._lake, feed), BulkReader()
         feed, part, reader = self._feeds[identifier]
-        columns = feed.version().columns
+        version = feed.version()
+        if version.columns and version.number < 0:  # found in files, whose chain of versions is lost: it starts anew
+            version = feed.extend({}, day=self._day, at=self._at)
+        columns = version.columns
         if not columns:
             first, documents = split(documents, DECIDE_BYTES)
             self._fit(feed, part, first)
@@ -120,8 +123,8 @@ class OpenRecords:
         tables, doubted = reader.read(documents, columns)
         for table in tables:
             part.add(table, columns)
-        self.documents += len(documents) - len(doubted)
-        self.json_bytes += sum(document.size for document in documents) - sum(document.size for document in doubted)
+        doubtful = {document.result_id for document in doubted}
+        self._count(document for document in documents if document.result_id not in doubtful)
         while doubted:
             some, doubted = split(doubted, DECIDE_BYTES)
             self._fit(feed, part, some)
@@ -137,6 +140,8 @@ class OpenRecords:
         with _collector_at_rest():
             while documents:
                 some, documents = split(documents, CHUNK_BYTES)
+                if known and not waiting and self._fit_quickly(feed, part, some, known):
+                    continue
                 sources = [source for document in some if (source := self._parsed(document)) is not None]
                 waiting += sources
                 if documents and infer_columns([record for source in sources for record in source.records], known):
@@ -144,18 +149,45 @@ class OpenRecords:
                 self._write(feed, part, waiting, by_id)
                 waiting = []
 
+    def _fit_quickly(self, feed: Feed, part: RecordsPart, documents: Sequence[Document], columns: Columns) -> bool:
+        """Fit what the quick decoder gives, if it is certainly what the strict one would; else do nothing."""
+        found = [parse_quickly(document.raw) for document in documents]
+        quick = [each for each in found if each is not None]
+        contract = self._contract(feed)
+        if len(quick) < len(found):
+            return False
+        if contract == "evolve" and infer_columns([record for each in quick for record in each.records], columns):
+            return False
+        sources = [
+            Source(document.result_id, document.date_created, document.poll, each.records)
+            for document, each in zip(documents, quick, strict=True)
+        ]
+        try:
+            built = build_table(sources, columns, refuse=contract == "freeze")
+        except _ILL:
+            return False
+        if built.names != sum(each.names for each in quick) or built.greatest >= EXACT:
+            return False
+        self._count(documents)
+        self._accept(feed, part, built, columns, {document.result_id: document for document in documents})
+        return True
+
+    def _count(self, documents: Iterable[Document]) -> None:
+        for document in documents:
+            self.documents += 1
+            self.json_bytes += document.size
+
     def _parsed(self, document: Document) -> Source | None:
         records = parse_document(document.raw)
         if not isinstance(records, Fault):
-            self.documents += 1
-            self.json_bytes += document.size
+            self._count([document])
             return Source(document.result_id, document.date_created, document.poll, records)
         if document.declared:
             self.faults.append(document.rejection(records))
         return None
 
     def _write(self, feed: Feed, part: RecordsPart, sources: list[Source], documents: Mapping[str, Document]) -> None:
-        contract = self._contracts.get(feed.identifier or "", self._contracts.get("*", "evolve"))
+        contract = self._contract(feed)
         try:
             version = self._decide(feed, sources, contract)
             built = build_table(sources, version.columns, refuse=contract == "freeze")
@@ -167,16 +199,22 @@ class OpenRecords:
                 return
             self.faults += [documents[source.result_id].rejection(_fault_of(error)) for source in sources]
             return
+        self._accept(feed, part, built, version.columns, documents)
+
+    def _accept(self, feed: Feed, part: RecordsPart, built: Built, columns: Columns, documents: Mapping[str, Document]) -> None:
         self.misfits.update({(feed.identifier or "", place): count for place, count in built.misfits.items()})
         self._refuse(built, documents)
         if built.table.num_rows:
-            part.add(built.table, version.columns)
+            part.add(built.table, columns)
+
+    def _contract(self, feed: Feed) -> Contract:
+        return self._contracts.get(feed.identifier or "", self._contracts.get("*", "evolve"))
 
     def _decide(self, feed: Feed, sources: list[Source], contract: Contract) -> Version:
         """The columns that these rows have: more than before only where the contract lets them, or there were none."""
         before = feed.version()
-        if contract != "evolve" and (before.columns or before.number >= 0):
-            return before if before.number >= 0 else feed.extend({}, day=self._day, at=self._at)
+        if contract != "evolve" and before.number >= 0:
+            return before
         proposed = infer_columns([record for source in sources for record in source.records], before.columns)
         version = feed.extend(proposed, day=self._day, at=self._at)
         if version.number > before.number and version.day is not None and version.run_id == self._lake.run_id:

@@ -7,6 +7,7 @@ they are. Only a column with another value in it is looked at value by value.
 from __future__ import annotations
 
 import json
+import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -39,13 +40,19 @@ class NotFinite(ValueError):
 
 
 class Fitting:
-    """Fits records into columns. `bad` are the rows with a value that did not fit, `misfits` how many by place."""
+    """Fits records into columns. `bad` are the rows with a value that did not fit, `misfits` how many by place.
+
+    `names` counts the members of all objects, and `greatest` is the greatest float without its sign: by these two a quick
+    decoder is checked.
+    """
 
     def __init__(self, records: Sequence[Record]) -> None:
         self._records = records
         self._extra: dict[int, dict[str, Any]] = {}
         self.bad: set[int] = set()
         self.misfits: Counter[str] = Counter()
+        self.names = 0
+        self.greatest = 0.0
 
     def columns(self, columns: Columns) -> list[pa.Array]:
         """An array per column, each as long as there are records. Raises: NotFinite."""
@@ -63,6 +70,7 @@ class Fitting:
 
     def _fit_members(self, objects: Sequence[Record], fields: Columns, where: Where) -> list[pa.Array]:
         """An array for each field of some objects; their other members are kept aside."""
+        self.names += sum(map(len, objects))
         self._set_aside(objects, fields.keys(), where)
         columns = zip(fields.items(), _by_name(objects, fields.keys()), strict=True)
         return [self._fit(values, kind, _member(where, name)) for (name, kind), values in columns]
@@ -101,7 +109,8 @@ class Fitting:
         if not set(map(type, values)) <= {float, _NONE}:
             values = [self._float(value, number, where) for number, value in enumerate(values)]
         floats = pa.array(values, pa.float64())
-        if pc.all(pc.is_finite(floats)).as_py() is False:
+        self.greatest = max(self.greatest, pc.max(pc.abs(floats)).as_py() or 0.0)
+        if self.greatest == math.inf:
             raise NotFinite
         return floats
 
@@ -166,10 +175,22 @@ class Fitting:
     def _keep(self, value: Any, number: int, where: Where) -> None:
         row, pointer, place = where(number)
         self._extra.setdefault(row, {})[pointer] = value
+        self._look_into(value)
         if value in ([], {}):  # says nothing of its type yet: it waits, and fits whatever comes
             return
         self.misfits[place if place in self.misfits or len(self.misfits) < MISFITS_NAMED else "..."] += 1
         self.bad.add(row)
+
+    def _look_into(self, value: Any) -> None:
+        values = [value]
+        for each in values:
+            if isinstance(each, dict):
+                self.names += len(each)
+                values.extend(each.values())
+            elif isinstance(each, list):
+                values.extend(each)
+            elif isinstance(each, float):
+                self.greatest = max(self.greatest, abs(each))
 
 
 def _by_name(objects: Sequence[Record], names: Collection[str]) -> list[list[Any]]:

@@ -62,11 +62,16 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A table, how many values of each place did not fit (indexes as `*`), and by result the records that were refused."""
+    """A table, how many values of each place did not fit (indexes as `*`), and by result the records that were refused.
+
+    `names` and `greatest` are those of `Fitting`.
+    """
 
     table: pa.Table
     misfits: Counter[str]
     refused: dict[str, list[int]]
+    names: int
+    greatest: float
 
 
 def build_table(sources: Iterable[Source], columns: Columns, *, refuse: bool = False) -> Built:
@@ -94,7 +99,7 @@ def build_table(sources: Iterable[Source], columns: Columns, *, refuse: bool = F
         for row in sorted(fitting.bad):
             refused.setdefault(ids[row], []).append(index[row])
         table = table.filter(pa.array([row not in fitting.bad for row in range(len(records))], pa.bool_()))
-    return Built(table, fitting.misfits, refused)
+    return Built(table, fitting.misfits, refused, fitting.names, fitting.greatest)
 
 
 def reconstruct(table: pa.Table) -> dict[str, list[Record]]:
