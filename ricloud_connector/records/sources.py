@@ -58,7 +58,7 @@ def documents_of(
     """
     whole = contents.whole_results()
     wanted = whole.filter(pc.equal(whole.column("part"), part.number)).column("result_id").combine_chunks()
-    polls: dict[str, str] | None = None
+    polls: dict[str, str | None] | None = None
     seen = set[str]()
     for table in read_chosen(part.path, CONTENTS, lambda facts: _last_chunks(facts, wanted)):
         if polls is None:
@@ -90,11 +90,13 @@ def _last_chunks(facts: pa.Table, wanted: pa.Array) -> pa.Array:
     return chosen.combine_chunks()
 
 
-def _polls(lake: Lake, day: date, wanted: pa.Array) -> dict[str, str]:
-    """The polls of these results, as far as the results dataset knows them."""
-    found: dict[str, str] = {}
-    for part in lake.scan(RESULTS, day).parts:
+def _polls(lake: Lake, day: date, wanted: pa.Array) -> dict[str, str | None]:
+    """The polls of these results, as far as the results dataset knows them: the newest parts first, where new ones are."""
+    found: dict[str, str | None] = {}
+    for part in reversed(lake.scan(RESULTS, day).parts):
         for group in read_groups(part.path, RESULTS, ["id", "poll"]):
             rows = group.filter(pc.is_in(group.column("id"), value_set=wanted))
-            found |= {name: poll for name, poll in zip(*(column.to_pylist() for column in rows.columns), strict=True) if poll}
+            found |= zip(*(column.to_pylist() for column in rows.columns), strict=True)
+        if len(found) == len(wanted):
+            break
     return found
