@@ -26,7 +26,7 @@ from ricloud_connector.records.sources import Document
 FLUSH_BYTES = 16 * 1024 * 1024
 """Bytes of JSON, of all feeds of a part together, that become row groups."""
 
-BATCH_BYTES = 4 * 1024 * 1024
+BATCH_BYTES = 2 * 1024 * 1024
 """Bytes of one feed's JSON that Arrow reads at once."""
 
 DECIDE_BYTES = 4 * 1024 * 1024
