@@ -162,6 +162,6 @@ def main() -> None:
 
 
 def _return_memory_at_once() -> None:
-    """Let Arrow use the system's allocator, unless the user chose one: its own keeps what was freed, 100 MB of it at the peak."""
+    """Let Arrow use the system's allocator, unless the user chose one: its own keeps 100 MB that were freed."""
     if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
         pa.set_memory_pool(pa.system_memory_pool())
