@@ -35,7 +35,7 @@ LAYERS = [
         "fetch",
     },
     {"acknowledge", "settings"},
-    {"ingest", "reconcile", "session", "audit", "doctor"},
+    {"ingest", "reconcile", "session", "audit", "ledger", "doctor"},
     {"report", "lake_commands", "dagster", "emulator", "demo"},
     {"cli"},
 ]
@@ -120,6 +120,7 @@ def test_every_public_name_exists_and_nothing_else_is_public():
         [
             "DayReport",
             "RicloudClient",
+            "RicloudComponent",
             "RicloudError",
             "RicloudResource",
             "Settings",

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from ricloud_connector.ingest import DayReport
 from ricloud_connector.lake import Lake
+from ricloud_connector.model import Window
 from ricloud_connector.redact import clean
 from ricloud_connector.schemas import Dataset
 
@@ -35,9 +36,11 @@ def partition_metadata(lake: Lake, dataset: Dataset, report: DayReport) -> Metad
     """Where the partition is and how many rows it has now."""
     folder = lake.folder(dataset, report.day)
     found = lake.scan(dataset, report.day)
+    # Lake folders are daily: of an hour, the rows of its day are no row count.
+    whole_day = report.span in (None, Window.of_day(report.day))
     return {
         "dagster/uri": folder.as_uri(),
-        "dagster/partition_row_count": found.index.num_rows,
+        "dagster/partition_row_count" if whole_day else "ricloud/rows_of_the_day": found.index.num_rows,
         "dagster/column_schema": column_schema(dataset),
         "ricloud/path": dg.MetadataValue.path(str(folder)),
         "ricloud/files": len(found.parts),

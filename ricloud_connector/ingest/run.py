@@ -13,7 +13,7 @@ from ricloud_connector.client import RicloudClient
 from ricloud_connector.errors import LakeError, SettingsError
 from ricloud_connector.fetch import Fetcher
 from ricloud_connector.lake import Lake
-from ricloud_connector.model import AVAILABLE, STATES, Rejection, Result
+from ricloud_connector.model import AVAILABLE, STATES, Rejection, Result, Window
 from ricloud_connector.redact import clean
 
 NAMED_AT_MOST = 1000  # rejections and unconfirmed ids kept by name in a report; beyond it they are counted
@@ -84,7 +84,7 @@ class Selection:
 
 @dataclass(slots=True)
 class DayReport:
-    """What became of one day. Counts are of results where nothing else is said.
+    """What became of one day, or of the `span` of it that was asked for. Counts are of results where nothing else is said.
 
     `fetched` were downloaded and proven, `new` stored by this run, `already_stored` before it or by another;
     `quarantined` are set aside with a reason, `resting` were, and are not tried again yet; `failed` could not be fetched
@@ -109,6 +109,7 @@ class DayReport:
     rejections: list[Rejection] = field(default_factory=list)
     unconfirmed_ids: list[str] = field(default_factory=list)
     error: LakeError | None = None
+    span: Window | None = None
 
     @property
     def complete(self) -> bool:

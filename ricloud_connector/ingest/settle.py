@@ -48,7 +48,7 @@ class Settlement:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._acknowledger = Acknowledger(run.client)
-        self._reports: dict[date, DayReport] = {}
+        self._reports: dict[date, list[tuple[Window, DayReport]]] = defaultdict(list)  # a day may come in many spans
         self._found: list[Confirmed] = []
 
     def send(self, day: date, span: Window, available: pa.Table, report: DayReport) -> None:
@@ -57,7 +57,7 @@ class Settlement:
         `available` says what the API wants to hear of, and proves nothing.
         Raises: UnreadablePart or BrokenChain for a lake that cannot be trusted: nothing that depends on it is acknowledged.
         """
-        self._reports[day] = report
+        self._reports[day].append((span, report))
         partition = self._run.lake.scan(CONTENTS, day)
         whole = partition.whole_results()
         if not whole.num_rows:
@@ -79,19 +79,26 @@ class Settlement:
         by_day = defaultdict[date, list[Confirmed]](list)
         for confirmed in (*self._found, *confirmation.confirmed):
             by_day[confirmed.listed.date_created.date()].append(confirmed)
+            report = self._report_of(confirmed.listed)
+            if confirmed.confirmed_by == "found":
+                report.found_acknowledged += 1
+            else:
+                report.acknowledged += 1
         for listed in confirmation.refused:
-            report = self._reports[listed.date_created.date()]
+            report = self._report_of(listed)
             report.unconfirmed += 1
             report.unconfirmed_ids += [listed.id] if len(report.unconfirmed_ids) < NAMED_AT_MOST else []
         for day, confirmed_ones in by_day.items():
-            report = self._reports[day]
-            found = sum(confirmed.confirmed_by == "found" for confirmed in confirmed_ones)
-            report.acknowledged += len(confirmed_ones) - found
-            report.found_acknowledged += found
-            with report.measured():
+            with self._reports[day][-1][1].measured():
                 rows = acknowledgement_rows(_facts(confirmed_ones), run_id=self._run.run_id, at=self._run.now())
                 self._run.lake.commit_table(ACKNOWLEDGEMENTS, day, rows)
-        self._reports, self._found = {}, []
+        self._reports.clear()
+        self._found = []
+
+    def _report_of(self, listed: Listed) -> DayReport:
+        """The report of the span in which a result was created."""
+        spans = self._reports[listed.date_created.date()]
+        return next((report for span, report in spans if listed.date_created in span), spans[-1][1])
 
     def _find_consumed(self, day: date, span: Window, whole: pa.Table, available: pa.Table) -> list[Confirmed]:
         """Stored results without an acknowledgement row that are not available any more and that the API calls consumed.
