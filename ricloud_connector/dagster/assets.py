@@ -145,7 +145,7 @@ def _sound(context: Context, reports: Iterator[DayReport]) -> Iterator[DayReport
 
 
 def _told(run: Run, dataset: Dataset, report: DayReport, say: Callable[[DayReport], Metadata]) -> Metadata:
-    return {**partition_metadata(run.lake, dataset, report), **say(report)}
+    return {**partition_metadata(run.lake, dataset, report, run.now()), **say(report)}
 
 
 def _record(context: Context, place: Place, asset: dg.AssetKey, report: DayReport, metadata: Metadata) -> None:
