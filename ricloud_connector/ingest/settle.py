@@ -42,6 +42,14 @@ def available_of(pages: Iterable[list[Result | Rejection]]) -> pa.Table:
     return pa.concat_tables(tables)
 
 
+def due_of(whole: pa.Table, available: pa.Table) -> pa.Table:
+    """What is available and stored whole, with the number of the part that would prove it.
+
+    Joined by id, md5 and size: a result that changed after it was stored has no row here, and no acknowledgement.
+    """
+    return available.join(whole.drop(["date_created"]), ["result_id", "checksum", "size"], join_type="inner", use_threads=False)
+
+
 class Settlement:
     """Acknowledges day after day; `confirm` settles the days since the last one and writes their rows."""
 
@@ -63,10 +71,7 @@ class Settlement:
         if not whole.num_rows:
             return
         self._found += self._find_consumed(day, span, whole, available)
-        # Joined by id, md5 and size: a result that changed after it was stored has no row here, and no acknowledgement.
-        due = available.join(
-            whole.drop(["date_created"]), ["result_id", "checksum", "size"], join_type="inner", use_threads=False
-        )
+        due = due_of(whole, available)
         for commit in read_back(partition, due.column("part").unique().to_pylist()):
             in_part = due.filter(pc.equal(due.column("part"), commit.file.number))
             self._acknowledger.send(commit, _listed_of(in_part))
