@@ -36,7 +36,7 @@ LAYERS = [
     },
     {"acknowledge", "settings"},
     {"ingest", "reconcile", "session", "audit", "ledger", "doctor"},
-    {"report", "lake_commands", "dagster", "emulator", "demo"},
+    {"report", "lake_commands", "dagster", "emulator", "demo", "project"},
     {"cli"},
 ]
 PURE = {"errors", "model", "redact", "schemas", "wire", "item", "location", "plan", "verify", "watch"}
@@ -148,4 +148,5 @@ def test_the_wheel_holds_the_package_alone(tmp_path):
         *(n.split("/")[0] for n in names if ".dist-info" in n),
     }
     assert "ricloud_connector/py.typed" in names
+    assert "ricloud_connector/project/template/.env.example.tmpl" in names
     assert not any(name.startswith(("tests/", "definitions/")) for name in names)

@@ -1,6 +1,5 @@
 """The component: found, scaffolded and loaded by dg, translated and overridden by users, two of them beside each other."""
 
-import json
 import os
 import subprocess
 import sys
@@ -20,7 +19,6 @@ from ricloud_connector.dagster import ReconcileSettings, RicloudAsset, SensorSet
 from ricloud_connector.emulator import Emulator
 from ricloud_connector.ingest import Selection
 from tests.command import clean_environment
-from tests.days import assert_exact_days
 from tests.exactness import assert_exact
 
 TYPE = "ricloud_connector.RicloudComponent"
@@ -320,42 +318,3 @@ def dg_command(*arguments: str, cwd: Path, environment: dict[str, str]) -> subpr
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done
-
-
-@pytest.mark.ci
-def test_dg_lists_scaffolds_checks_and_launches_it(tmp_path):
-    project = tmp_path / "project"
-    (project / "src" / "walk" / "defs").mkdir(parents=True)
-    (project / "src" / "walk" / "__init__.py").write_text("")
-    (project / "src" / "walk" / "definitions.py").write_text(
-        "from pathlib import Path\n\nimport dagster as dg\n\n\n"
-        "@dg.definitions\ndef defs():\n    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)\n"
-    )
-    (project / "pyproject.toml").write_text(
-        '[project]\nname = "walk"\nversion = "0"\nrequires-python = ">=3.11"\n\n'
-        '[tool.dg]\ndirectory_type = "project"\n\n[tool.dg.project]\nroot_module = "walk"\n\n'
-    )
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    with Emulator(results=30, days=2, large_bytes=None) as emulator:
-        environment = {
-            **emulator.environment(),
-            "RICLOUD_LAKE": str(tmp_path / "lake"),
-            "DAGSTER_HOME": str(home),
-            "PYTHONPATH": str(project / "src"),
-            "DAGSTER_IS_DEV_CLI": "1",
-        }
-
-        def dg_run(*arguments: str) -> str:
-            return dg_command(*arguments, cwd=project, environment=environment).stdout
-
-        listed = json.loads(dg_run("list", "components", "--json"))
-        assert TYPE in {found["key"] for found in listed["items"]}
-        dg_run("scaffold", "defs", TYPE, "ricloud")
-        assert TYPE in (project / "src" / "walk" / "defs" / "ricloud" / "defs.yaml").read_text()
-        dg_run("check", "yaml")
-        dg_run("check", "defs")
-        day = emulator.days[-1]
-        dg_run("launch", "--assets", "*", "--partition", day.isoformat())
-        assert_exact_days(tmp_path / "lake", emulator, [day])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
@@ -106,6 +107,21 @@ def demo(lake: str, results: int, ui: bool) -> None:
     from ricloud_connector.demo import run_demo
 
     sys.exit(run_demo(lake, results=results, ui=ui))
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def init(folder: Path) -> None:
+    """Write a project of dg into FOLDER: the component, a pandas asset on top, a DuckDB query, a sample of .env.
+
+    \b
+    ricloud-connector init my_project
+    """
+    from ricloud_connector.project import create_project
+
+    for path in create_project(folder.absolute(), start_date=datetime.now(UTC).date().replace(day=1)):
+        click.echo(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+    click.echo(f"\nNext:  cd {folder} && cp .env.example .env   and read its README.md")
 
 
 for _command in (plan, acknowledge, quarantine, results, completion):
