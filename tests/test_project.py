@@ -13,7 +13,7 @@ from ricloud_connector.errors import SettingsError
 from ricloud_connector.project import create_project
 from tests.command import run_command
 from tests.days import assert_exact_days
-from tests.exactness import assert_exact
+from tests.exactness import assert_exact, provable
 from tests.test_dagster_component import TYPE, dg_command
 
 NAME = "walk_through"
@@ -55,7 +55,7 @@ def test_it_ingests_a_day_and_builds_a_table_on_top(project, emulator, tmp_path)
 
 
 def test_its_query_asks_the_lake(project, emulator, tmp_path, capsys):
-    span = ("--since", emulator.days[0].isoformat(), "--until", "2100-01-01")
+    span = ("--since", emulator.days[0].isoformat(), "--until", emulator.days[1].isoformat())
     run_command("ingest", *span, environment={**emulator.environment(), "RICLOUD_LAKE": str(tmp_path / "lake")})
     runpy.run_path(str(project / "query.py"))
     assert emulator.days[0].isoformat() in capsys.readouterr().out
