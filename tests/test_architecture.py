@@ -148,5 +148,6 @@ def test_the_wheel_holds_the_package_alone(tmp_path):
         *(n.split("/")[0] for n in names if ".dist-info" in n),
     }
     assert "ricloud_connector/py.typed" in names
+    assert "ricloud_connector/guide/operations.md" in names
     assert "ricloud_connector/project/template/.env.example.tmpl" in names
     assert not any(name.startswith(("tests/", "definitions/")) for name in names)
