@@ -62,9 +62,7 @@ def _attributes(model: type) -> Iterator[str]:
     yield "| attribute | default | meaning |"
     yield "| --- | --- | --- |"
     for name, field in model.model_fields.items():
-        about = (
-            described[name].get("description") or "What `dg` calls a translation: asset attributes, with `asset` and `spec`."
-        )
+        about = described[name].get("description") or "Asset attributes, as in any component; `asset` and `spec` are in scope."
         yield f"| `{name}` | {_default(field)} | {about.replace('|', '/')} |"
     yield ""
 
@@ -84,8 +82,8 @@ def _model_of(annotation: object) -> type:
 
 
 def _dictionary() -> Iterator[str]:
-    yield "Every dataset lies in `<lake>/data/<dataset>/created_date=YYYY-MM-DD/part-*.parquet`; `created_date` is the UTC day of"
-    yield "`date_created`. Each column's description is in the files too, as its Arrow field's metadata."
+    yield "Every dataset lies in `<lake>/data/<dataset>/created_date=YYYY-MM-DD/part-*.parquet`; `created_date` is the UTC day"
+    yield "of `date_created`. Each column's description is in the files too, as its Arrow field's metadata."
     yield ""
     for dataset in DATASETS:
         yield f"## {dataset.name}"
