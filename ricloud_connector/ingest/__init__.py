@@ -52,7 +52,7 @@ def ingest_results(
     settlement, settling = Settlement(run), list[DayReport]()
     with DayListings(run, days, selection or Selection()) as listings:
         for listed in listings:
-            report = DayReport(listed.day)
+            report = DayReport(listed.day, span=listed.span)
             with report.measured():
                 available = store_day(run, listed, report)
                 _derive(run, report, contracts)
@@ -79,7 +79,7 @@ def store_results(
     """The first half: list and store, day by day; either dataset can be left out. Raises: as `ingest_results`."""
     with DayListings(run, days, selection or Selection()) as listings:
         for listed in listings:
-            report = DayReport(listed.day)
+            report = DayReport(listed.day, span=listed.span)
             with report.measured():
                 store_day(run, listed, report, results=results, contents=contents)
             yield report
@@ -90,7 +90,7 @@ def acknowledge_results(run: Run, days: Iterable[Day]) -> Iterator[DayReport]:
     settlement, settling = Settlement(run), list[DayReport]()
     with DayListings(run, days, Selection()) as listings:
         for listed in listings:
-            report = DayReport(listed.day)
+            report = DayReport(listed.day, span=listed.span)
             with report.measured():
                 settlement.send(listed.day, listed.span, available_of(listed.available()), report)
             settling.append(report)

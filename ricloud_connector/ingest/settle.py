@@ -42,13 +42,21 @@ def available_of(pages: Iterable[list[Result | Rejection]]) -> pa.Table:
     return pa.concat_tables(tables)
 
 
+def due_of(whole: pa.Table, available: pa.Table) -> pa.Table:
+    """What is available and stored whole, with the number of the part that would prove it.
+
+    Joined by id, md5 and size: a result that changed after it was stored has no row here, and no acknowledgement.
+    """
+    return available.join(whole.drop(["date_created"]), ["result_id", "checksum", "size"], join_type="inner", use_threads=False)
+
+
 class Settlement:
     """Acknowledges day after day; `confirm` settles the days since the last one and writes their rows."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._acknowledger = Acknowledger(run.client)
-        self._reports: dict[date, DayReport] = {}
+        self._reports: dict[date, list[tuple[Window, DayReport]]] = defaultdict(list)  # a day may come in many spans
         self._found: list[Confirmed] = []
 
     def send(self, day: date, span: Window, available: pa.Table, report: DayReport) -> None:
@@ -57,16 +65,13 @@ class Settlement:
         `available` says what the API wants to hear of, and proves nothing.
         Raises: UnreadablePart or BrokenChain for a lake that cannot be trusted: nothing that depends on it is acknowledged.
         """
-        self._reports[day] = report
+        self._reports[day].append((span, report))
         partition = self._run.lake.scan(CONTENTS, day)
         whole = partition.whole_results()
         if not whole.num_rows:
             return
         self._found += self._find_consumed(day, span, whole, available)
-        # Joined by id, md5 and size: a result that changed after it was stored has no row here, and no acknowledgement.
-        due = available.join(
-            whole.drop(["date_created"]), ["result_id", "checksum", "size"], join_type="inner", use_threads=False
-        )
+        due = due_of(whole, available)
         for commit in read_back(partition, due.column("part").unique().to_pylist()):
             in_part = due.filter(pc.equal(due.column("part"), commit.file.number))
             self._acknowledger.send(commit, _listed_of(in_part))
@@ -79,19 +84,26 @@ class Settlement:
         by_day = defaultdict[date, list[Confirmed]](list)
         for confirmed in (*self._found, *confirmation.confirmed):
             by_day[confirmed.listed.date_created.date()].append(confirmed)
+            report = self._report_of(confirmed.listed)
+            if confirmed.confirmed_by == "found":
+                report.found_acknowledged += 1
+            else:
+                report.acknowledged += 1
         for listed in confirmation.refused:
-            report = self._reports[listed.date_created.date()]
+            report = self._report_of(listed)
             report.unconfirmed += 1
             report.unconfirmed_ids += [listed.id] if len(report.unconfirmed_ids) < NAMED_AT_MOST else []
         for day, confirmed_ones in by_day.items():
-            report = self._reports[day]
-            found = sum(confirmed.confirmed_by == "found" for confirmed in confirmed_ones)
-            report.acknowledged += len(confirmed_ones) - found
-            report.found_acknowledged += found
-            with report.measured():
+            with self._reports[day][-1][1].measured():
                 rows = acknowledgement_rows(_facts(confirmed_ones), run_id=self._run.run_id, at=self._run.now())
                 self._run.lake.commit_table(ACKNOWLEDGEMENTS, day, rows)
-        self._reports, self._found = {}, []
+        self._reports.clear()
+        self._found = []
+
+    def _report_of(self, listed: Listed) -> DayReport:
+        """The report of the span in which a result was created."""
+        spans = self._reports[listed.date_created.date()]
+        return next((report for span, report in spans if listed.date_created in span), spans[-1][1])
 
     def _find_consumed(self, day: date, span: Window, whole: pa.Table, available: pa.Table) -> list[Confirmed]:
         """Stored results without an acknowledgement row that are not available any more and that the API calls consumed.
