@@ -14,6 +14,7 @@ now and may be gone after a power cut; whoever acknowledges on its strength must
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -45,7 +46,7 @@ class Lake:
         self.organisation: str | None = None
         self.other_origin: str | None = None
         self.staging = self.control / "staging" / run_id
-        self._staged = 0
+        self._staged = itertools.count(1)  # two threads may write at once
 
     @contextmanager
     def opened(self) -> Iterator[Lake]:
@@ -91,13 +92,12 @@ class Lake:
 
     def writer(self, dataset: Dataset) -> PartWriter:
         """A new file in staging (step 4). Its footer says format, organisation and origin."""
-        self._staged += 1
         metadata = {
             "ricloud_format": str(FORMAT),
             "ricloud_organisation": self.organisation or "",
             "ricloud_origin": self.origin,
         }
-        return PartWriter(dataset, self.staging / f"part-{self._staged}", metadata)
+        return PartWriter(dataset, self.staging / f"part-{next(self._staged)}", metadata)
 
     def commit_table(self, dataset: Dataset, day: date, table: pa.Table) -> int:
         """Commit the rows that the partition lacks; returns how many of them this call had to write. Raises: LakeError."""

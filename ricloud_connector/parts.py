@@ -8,9 +8,10 @@ read here verifies: a bit that flips in a column that no md5 covers is found as 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,7 +33,7 @@ ROW_GROUP_ROWS = 10_000
 # What the decoder raises for a damaged file, down to names that are not UTF-8.
 _UNDECODABLE = (OSError, pa.ArrowException, ValueError, LookupError, ArithmeticError)
 
-_CHUNK_FACTS = ("result_id", "chunk_index", "chunk_count", "checksum", "size")
+_CHUNK_FACTS = ("result_id", "chunk_index", "chunk_count", "checksum", "sha256", "size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,20 +191,20 @@ def read_chosen(path: Path, dataset: Dataset, choose: Callable[[pa.Table], pa.Ar
                 yield parquet.read_row_group(group, columns=names, use_threads=False).filter(chosen)
 
 
-def read_chunks(path: Path) -> Iterator[StoredChunk]:
-    """The rows of a contents part, in order; a row group at a time, without copying the bytes. Raises: UnreadablePart."""
-    names = CONTENTS.schema.names  # all of them: those that nobody asks for are verified by decoding them
-    with _opened(path, CONTENTS, names) as parquet:
-        for group in range(parquet.num_row_groups):
-            for batch in parquet.read_row_group(group, columns=names, use_threads=False).to_batches():
-                yield from _chunks_of(batch)
+def chunks_of(groups: Iterable[pa.Table], path: Path) -> Iterator[StoredChunk]:
+    """The rows of a contents part's row groups, in order, without copying the bytes. Raises: UnreadablePart.
 
-
-def _chunks_of(batch: pa.RecordBatch) -> Iterator[StoredChunk]:
-    offsets, data = _spans(batch.column("content"))
-    facts = [batch.column(name).to_pylist() for name in _CHUNK_FACTS]
-    for row, (result_id, index, count, checksum, size) in enumerate(zip(*facts, strict=True)):
-        yield StoredChunk(result_id, index, count, checksum, size, data[offsets[row] : offsets[row + 1]])
+    The groups hold all columns: those that nobody asks for are verified by decoding them.
+    """
+    for group in groups:
+        for batch in group.to_batches():
+            offsets, data = _spans(batch.column("content"))
+            try:
+                facts = [batch.column(name).to_pylist() for name in _CHUNK_FACTS]
+            except UnicodeDecodeError as error:
+                raise UnreadablePart(f"{path} cannot be decoded: {error}") from error
+            slices = (data[start:end] for start, end in pairwise(offsets.tolist()))
+            yield from map(StoredChunk, *facts, slices)
 
 
 def fingerprint(rows: pa.Table) -> bytes:

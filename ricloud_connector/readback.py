@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, NoReturn
 
+import pyarrow as pa
+
 from ricloud_connector import disk
 from ricloud_connector.errors import UnreadablePart
 from ricloud_connector.model import DataFile, Proven
 from ricloud_connector.partition import Partition
-from ricloud_connector.parts import StagedPart, fingerprint, plain_columns, read_chunks, read_groups
+from ricloud_connector.parts import StagedPart, chunks_of, fingerprint, read_groups
 from ricloud_connector.schemas import CONTENTS
 from ricloud_connector.verify import prove_chunks
 
@@ -66,7 +68,7 @@ def read_back(partition: Partition, numbers: Iterable[int]) -> Iterator[Verified
         disk.sync(folder)
     for file in files:
         disk.settle(file.path)
-        found = dict(prove_chunks(read_chunks(file.path), str(file.path)))
+        found = dict(prove_chunks(chunks_of(read_groups(file.path, CONTENTS), file.path), str(file.path)))
         if found.keys() != partition.ids_in(file.number):
             raise UnreadablePart(
                 f"{file.path} holds other results than its index says. If the file is as it was written, remove the "
@@ -81,9 +83,20 @@ def prove_staged(staged: StagedPart) -> None:
     A fault between the download and the file (memory, encoder) is found here, while it can still be thrown away.
     Raises: UnreadablePart.
     """
-    groups = read_groups(staged.path, staged.dataset, plain_columns(staged.dataset.schema))
-    if tuple(map(fingerprint, groups)) != staged.fingerprints:
-        raise UnreadablePart(f"{staged.path} does not decode to the rows that were written")
+    fingerprints: list[bytes] = []
+    groups = _noted(read_groups(staged.path, staged.dataset), fingerprints)
     if staged.dataset is CONTENTS:
-        for _ in prove_chunks(read_chunks(staged.path), str(staged.path)):
+        for _ in prove_chunks(chunks_of(groups, staged.path), str(staged.path)):
             pass
+    else:
+        for _ in groups:
+            pass
+    if tuple(fingerprints) != staged.fingerprints:
+        raise UnreadablePart(f"{staged.path} does not decode to the rows that were written")
+
+
+def _noted(groups: Iterable[pa.Table], fingerprints: list[bytes]) -> Iterator[pa.Table]:
+    """The row groups as they pass, with their fingerprints written down."""
+    for group in groups:
+        fingerprints.append(fingerprint(group))
+        yield group

@@ -412,7 +412,7 @@ def test_fault_056_and_057_a_url_that_is_refused_for_good_is_given_up(rig, serve
 @pytest.mark.parametrize("status", [404, 410])
 def test_fault_058_what_is_gone_was_acknowledged_by_another_run(rig, serve, status):
     result = result_at(url_at(serve(reply(status, body=b"<Error/>"))))
-    rig.answers = lambda result_id: replace(result, state="consumed")
+    rig.answers = lambda result_id: result._replace(state="consumed")
     assert rig.fetch(result) == [Elsewhere(result)]
 
 
@@ -422,7 +422,7 @@ def test_fault_058_what_is_gone_is_gone(rig, serve, status):
     result = result_at(url_at(server))
     rig.answers = lambda result_id: result
     rig.rejection(result, "gone")
-    rig.answers = lambda result_id: replace(result, state="expired")
+    rig.answers = lambda result_id: result._replace(state="expired")
     rig.rejection(result, "gone")
 
     def unknown(result_id: str) -> Result:
@@ -447,7 +447,7 @@ def test_a_result_that_cannot_be_read_again_says_nothing_of_the_result(rig, serv
 @pytest.mark.parametrize("change", [{"checksum": "0" * 32}, {"size": 1}, {"date_created": NOON + timedelta(seconds=1)}])
 def test_fault_087_a_result_that_became_another_is_set_aside(rig, serve, change):
     result = result_at(url_at(serve(reply(403))))
-    rig.answers = lambda result_id: replace(result, **change)
+    rig.answers = lambda result_id: result._replace(**change)
     rig.rejection(result, "changed")
     rig.answers = lambda result_id: Rejection(result_id, "malformed", "")
     rig.rejection(result, "changed")

@@ -1,7 +1,7 @@
 """The pipeline without Dagster, from top to bottom: list, plan, fetch, commit, verify, acknowledge. Runs the edges.
 
-A day is stored first (`store.py`) and acknowledged afterwards (`settle.py`), which believes nothing but the API and the
-lake: each half can run alone, be killed at any instant, and be run again.
+A day is stored (`store.py`), and acknowledged (`settle.py`) part by part while the next part is being filled. The second half
+believes nothing but the API and the lake: each half can run alone, be killed at any instant, and be run again.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def ingest_results(
         for listed in listings:
             report = DayReport(listed.day, span=listed.span)
             with report.measured():
-                available = store_day(run, listed, report)
+                available = store_day(run, listed, report, settlement=settlement if acknowledge else None)
                 _derive(run, report, contracts)
                 if acknowledge:
                     settlement.send(listed.day, listed.span, available, report)
