@@ -14,15 +14,22 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
 
 from ricloud_connector.download import NO_ROOM, Download
-from ricloud_connector.errors import ApiError, ApiRefused, ApiUnavailable, ContentError, LakeError
-from ricloud_connector.location import BucketLocation, HttpLocation, LocalLocation, Policy, locate, redirected_location
+from ricloud_connector.errors import ApiError, ApiRefused, ContentError, LakeError
+from ricloud_connector.location import (
+    BucketLocation,
+    HttpLocation,
+    LocalLocation,
+    Policy,
+    kind_of,
+    locate,
+    redirected_location,
+)
 from ricloud_connector.model import AVAILABLE, CHUNK_BYTES, CONSUMED, Content, Elsewhere, Rejection, Result, SignedUrl
 from ricloud_connector.redact import clean
+from ricloud_connector.rereading import Retrieve, ask_again
 from ricloud_connector.sink import MEMORY_BYTES, Sink
 from ricloud_connector.stores import ContentStore, Remedy, Transfer, TransferFault
 from ricloud_connector.stores.health import Health
@@ -31,15 +38,8 @@ MAX_CONTENT_BYTES = 1024**4
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
 LONGEST_REST_S = 300.0  # that hosts ask for, together, in one call of `fetch`
 KEPT_BYTES = 32 * 1024 * 1024  # of broken contents in memory until their next try; beyond it they start again
-RENEWERS = 8
 LARGE_TOGETHER = 4  # of more than a chunk in flight: the first is to be done, and on its way to the lake, soon
 WAITING_TOGETHER = 2_000  # for another try, before nothing new is tried until they are done
-
-
-class Retrieve(Protocol):
-    """Reads one result anew. Raises: ApiError."""
-
-    def __call__(self, result_id: str, /) -> Result | Rejection: ...
 
 
 Outcome = Content | Rejection | Elsewhere
@@ -59,12 +59,13 @@ class Fetcher:
         *,
         http: ContentStore,
         local: ContentStore | None = None,
+        bucket: ContentStore | None = None,
         max_bytes: int = MAX_CONTENT_BYTES,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._retrieve, self._policy, self._staging, self._sleep = retrieve, policy, staging, sleep
-        self._http, self._local = http, local
+        self._http, self._local, self._bucket = http, local, bucket
         self._max_bytes = max_bytes
         self._health = Health(clock)
         self._kept_bytes = self._in_flight = 0
@@ -147,7 +148,7 @@ class Fetcher:
         yield from self._locate(downloads)
         pending = [download for download in downloads if not download.done]
         self._kept_bytes = sum(download.sink.in_memory for download in pending)
-        for kind, store in ((HttpLocation, self._http), (LocalLocation, self._local), (BucketLocation, None)):
+        for kind, store in ((HttpLocation, self._http), (LocalLocation, self._local), (BucketLocation, self._bucket)):
             ready = {id(download.sink): download for download in pending if isinstance(download.location, kind)}
             if store is None:
                 for download in ready.values():
@@ -165,10 +166,11 @@ class Fetcher:
             if download.done or download.location is not None:
                 continue
             try:
-                download.location = locate(download.result, self._policy)
+                download.location = locate(download.result, self._policy, download.tried)
             except ContentError as error:
                 # A missing signed URL may have been missing only in the list: the result itself decides.
-                if download.result.signed_url is None and "signed_url" in self._policy.read and not download.renewals:
+                hoped = "signed_url" in self._policy.read and "signed_url" not in download.tried
+                if download.result.signed_url is None and hoped and not download.renewals:
                     unsigned.append(download)
                 else:
                     yield download.reject(error)
@@ -178,7 +180,9 @@ class Fetcher:
 
     def _renew(self, downloads: list[Download]) -> Iterator[Outcome]:
         """Read results anew, some at a time: their signed URLs are fresh afterwards, or their state says why not."""
-        for download, answer in zip(downloads, self._ask([download.result.id for download in downloads]), strict=True):
+        for download, answer in zip(
+            downloads, ask_again(self._retrieve, [download.result.id for download in downloads]), strict=True
+        ):
             download.renew, download.renewals, download.location = False, download.renewals + 1, None
             if isinstance(answer, ApiRefused) and answer.status in (404, 410):
                 yield download.reject(ContentError("gone", "the API does not know it any more"))
@@ -193,29 +197,6 @@ class Fetcher:
                 yield download.reject(ContentError("gone", f"its state is now {clean(answer.state)!r}"))
             else:
                 download.result = answer
-
-    def _ask(self, result_ids: list[str]) -> list[Result | Rejection | ApiError]:
-        """Each result as it is now; after some failures in a row the rest is not asked for."""
-        silent = 0
-
-        def ask(result_id: str) -> Result | Rejection | ApiError:
-            nonlocal silent
-            if silent >= RENEWERS:
-                return ApiUnavailable("not asked for, since the API does not answer")
-            try:
-                answer: Result | Rejection | ApiError = self._retrieve(result_id)
-            except ApiUnavailable as error:
-                silent += 1
-                return error
-            except ApiError as error:
-                answer = error
-            silent = 0
-            return answer
-
-        if not result_ids:
-            return []
-        with ThreadPoolExecutor(min(RENEWERS, len(result_ids))) as pool:
-            return list(pool.map(ask, result_ids))
 
     def _feed(self, downloads: Iterable[Download | None]) -> Iterator[Transfer | None]:
         """The transfers of this round, asked for one by one as there is room for them in flight."""
@@ -267,7 +248,7 @@ class Fetcher:
         elif fault.remedy is Remedy.FOLLOW and download.may_follow:
             outcome = self._follow(download, SignedUrl(fault.target or "", None))
         else:
-            outcome = download.give_up()
+            outcome = self._turn(download)
         self._keep(download)
         return outcome
 
@@ -307,7 +288,22 @@ class Fetcher:
             if waited and (download.lacks_room or self._health.is_down(download.host)):
                 download.count_try()
             if not download.may_resume or (download.resumes and self._health.is_lost(download.host)):
-                yield download.give_up()
+                outcome = self._turn(download)
+                if outcome is not None:
+                    yield outcome
+
+    def _turn(self, download: Download) -> Outcome | None:
+        """Go on at the next place that the policy's order offers, or give up."""
+        if download.location is not None:
+            download.tried.add(kind_of(download.location))
+        try:
+            if download.lacks_room:
+                raise ContentError(NO_ROOM, "which another place does not mend")
+            following = locate(download.result, self._policy, download.tried)
+        except ContentError:  # the fault of a place that was tried says more than why another is not
+            return download.give_up()
+        download.turn_to(following)
+        return None
 
 
 def _pause_s(downloads: Iterable[Download]) -> float:

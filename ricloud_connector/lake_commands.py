@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ricloud_connector.audit import DaySummary, audit, days_of, summarise
+from ricloud_connector.cloud import BucketUrl
 from ricloud_connector.doctor import examine
 from ricloud_connector.errors import LakeError, SettingsError
 from ricloud_connector.ingest import now_utc
@@ -26,7 +27,7 @@ _COLUMNS = ("day", "listed", "stored", "MB", "acked", "waiting", "for", "aside")
 BAR_WIDTH = 14
 
 
-def show_status(root: Path, *, as_json: bool) -> int:
+def show_status(root: Path | BucketUrl, *, as_json: bool) -> int:
     """Print a line per day; 1 where a day cannot be read."""
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     lake = existing_lake(root)
@@ -80,7 +81,7 @@ def _span(span: timedelta) -> str:
     return "now"
 
 
-def verify_lake(root: Path, *, since: datetime | None, until: datetime | None) -> int:
+def verify_lake(root: Path | BucketUrl, *, since: datetime | None, until: datetime | None) -> int:
     """Read every content back; 1 where something is wrong, each named on standard error."""
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     lake = existing_lake(root)
@@ -102,7 +103,7 @@ def verify_lake(root: Path, *, since: datetime | None, until: datetime | None) -
     return 1 if wrong else 0
 
 
-def rebuild_all_records(root: Path) -> int:
+def rebuild_all_records(root: Path | BucketUrl) -> int:
     """Derive all records anew; 1 where a document gave no rows, each named on standard error."""
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     rows = faults = 0
@@ -129,8 +130,9 @@ def run_doctor(environment: Mapping[str, str]) -> int:
     return 0 if well else 2
 
 
-def existing_lake(root: Path) -> Lake:
+def existing_lake(root: Path | BucketUrl) -> Lake:
     """The lake, to be looked at. Raises: SettingsError where there is none."""
-    if not (root / "data").is_dir():
+    lake = Lake(root, origin="", run_id=new_run_id())
+    if not lake.storage.holds(lake.data):
         raise SettingsError(f"RICLOUD_LAKE={root} holds no lake: there is no folder data in it")
-    return Lake(root, origin="", run_id=new_run_id())
+    return lake

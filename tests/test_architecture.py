@@ -16,10 +16,13 @@ PACKAGE = ROOT / "ricloud_connector"
 # From the bottom up. A module may import from its own row's predecessors and from the same row.
 LAYERS = [
     {"errors", "model", "redact"},
-    {"schemas", "wire", "item", "location", "plan", "verify", "watch"},
+    {"schemas", "wire", "item", "location", "cloud", "refusal", "plan", "verify", "watch"},
     {
         "overlap",
+        "buckets",
+        "bucket_storage",
         "disk",
+        "storage",
         "parts",
         "partition",
         "staging",
@@ -34,10 +37,11 @@ LAYERS = [
         "client",
         "listing",
         "fetch",
+        "rereading",
     },
     {"acknowledge", "settings"},
-    {"ingest", "reconcile", "session", "audit", "ledger", "doctor", "records", "read"},
-    {"report", "lake_commands", "dagster", "emulator", "demo", "project"},
+    {"ingest", "reconcile", "session", "audit", "ledger", "doctor", "records"},
+    {"read", "report", "lake_commands", "dagster", "emulator", "demo", "project"},
     {"cli"},
 ]
 PURE = LAYERS[0] | LAYERS[1]

@@ -112,7 +112,9 @@ def _preview(results: Partition) -> Metadata:
     """A few of the rows that were stored last, as text."""
     if not results.parts:
         return {}
-    rows = next(read_groups(results.parts[-1].path, RESULTS, PREVIEW_COLUMNS)).slice(0, PREVIEW_ROWS).to_pylist()
+    rows = (
+        next(read_groups(results.storage.open(results.parts[-1]), RESULTS, PREVIEW_COLUMNS)).slice(0, PREVIEW_ROWS).to_pylist()
+    )
     schema = dg.TableSchema([dg.TableColumn(name, "string") for name in PREVIEW_COLUMNS])
     records = [dg.TableRecord({name: "" if row[name] is None else clean(str(row[name])) for name in row}) for row in rows]
     return {"ricloud/preview": dg.MetadataValue.table(records, schema)}

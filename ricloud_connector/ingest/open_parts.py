@@ -11,23 +11,25 @@ from collections import deque
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from pathlib import Path
 from types import TracebackType
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ricloud_connector.disk import discard
 from ricloud_connector.lake import Lake
-from ricloud_connector.model import Content, Proven, Result
+from ricloud_connector.model import CHUNK_BYTES, Content, Proven, Rejection, Result
 from ricloud_connector.partition import Partition
-from ricloud_connector.parts import ContentsWriter, PartWriter
+from ricloud_connector.parts import ContentsWriter, PartWriter, chunk_count, piece_md5s
 from ricloud_connector.schemas import CONTENTS, RESULTS, result_rows
 
 PART_BYTES = 64 * 1024 * 1024
 COMMITS_TOGETHER = 2
 PART_ROWS = 100_000
-"""Where a part is closed. A larger content has a part of its own: on a local disk it never spans two."""
+"""Where a part is closed. A larger content has a part of its own, or, where the store caps its files, several."""
 
 
 @dataclass(slots=True)
@@ -99,9 +101,19 @@ class OpenParts:
             pair.results.write(rows)
             pair.seen.update(rows.column("id").to_pylist())
 
-    def add_content(self, content: Content) -> None:
-        """Add a proven content, after closing what is there where the file would become too large."""
+    def add_content(self, content: Content) -> Rejection | None:
+        """Add a proven content, after closing what is there where the file would become too large.
+
+        Returns why not: of a content that spans parts another version is stored in part.
+        """
         size = content.result.size or 0
+        longest = self._lake.storage.longest_part
+        if longest is not None and size > longest:
+            assert isinstance(content.body, Path)
+            try:
+                return self._commit_pieces(content, longest // CHUNK_BYTES)
+            finally:
+                discard(content.body)
         pair = self._open
         if pair.proven and (pair.bytes + size > PART_BYTES or len(pair.proven) >= PART_ROWS):
             self._close()
@@ -112,6 +124,34 @@ class OpenParts:
         pair.rows.add(content)
         pair.bytes += size
         pair.proven[content.result.id] = Proven(content.result.checksum or "", size)
+        return None
+
+    def _commit_pieces(self, content: Content, chunks_each: int) -> Rejection | None:
+        """Commit a content that is too large for one part: its chunks in their order, so many in each part, alone there."""
+        self.commit()
+        count, added = chunk_count(content), 0
+        pieces = [range(first, min(first + chunks_each, count)) for first in range(0, count, chunks_each)]
+        for piece, piece_md5 in zip(pieces, piece_md5s(content, pieces), strict=True):
+            if (other := self._other_version(content.result)) is not None:
+                return Rejection.of(content.result, "changed", f"stored in part with md5 {other}")
+            with self._lake.writer(CONTENTS) as writer:
+                rows = ContentsWriter(writer)
+                rows.add_chunks(content, piece)
+                rows.flush()
+                added += self._lake.commit(self._day, replace(writer.finish(), piece_md5=piece_md5))
+        self._whole = None
+        with self._counting:
+            self.new_contents += 1 if added else 0
+            self.stored_by_others += 0 if added else 1
+            if self._committed is not None:
+                self._committed([content.result.id])
+        return None
+
+    def _other_version(self, result: Result) -> str | None:
+        """The md5 of another content under the result's id, of which at least a beginning is stored."""
+        index = self._lake.scan(CONTENTS, self._day).index
+        of_result = index.filter(pc.equal(index.column("result_id"), result.id))
+        return next((md5 for md5 in of_result.column("checksum").unique().to_pylist() if md5 != result.checksum), None)
 
     def commit(self) -> None:
         """Put everything added so far into the lake, results first; it is there when this returns. Raises: LakeError."""

@@ -40,12 +40,14 @@ def store_day(
     """
     available = [available_of([])]
     rejected: list[Rejection] = []
-    tries = Tries(run.lake.control, listed.day, run.lake.staging)
+    tries = Tries(run.lake, listed.day)
 
     def keep(outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
             if isinstance(outcome, Content):
-                parts.add_content(outcome)
+                changed = parts.add_content(outcome)
+                if changed is not None and state == AVAILABLE:
+                    rejected.append(changed)
                 report.fetched += 1
                 report.downloaded_bytes += outcome.result.size or 0
             elif isinstance(outcome, Elsewhere):

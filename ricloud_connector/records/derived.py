@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from ricloud_connector import disk
+from ricloud_connector.disk import discard
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import DataFile, Rejection
 from ricloud_connector.parts import read_groups
@@ -30,14 +30,21 @@ class Derived:
         self._lake, self._day = lake, day
         self._path = lake.control / RECORDS / f"{day.isoformat()}.json"
         self._parts = self._read()
+        self._found: dict[str, set[int]] = {}
 
     def holds(self, part: DataFile) -> bool:
         """Whether the part's records are all in the lake."""
         said = self._parts.get(str(part.number))
         if said is None or said["contents"] != _identity(part):
             return False
-        folders = (self._lake.data / RECORDS / feed / f"created_date={self._day}" for feed in said["feeds"])
-        return all(disk.part_path(folder, part.number).exists() for folder in folders)
+        return all(part.number in self._numbers(feed) for feed in said["feeds"])
+
+    def _numbers(self, feed: str) -> set[int]:
+        """The parts that a feed has of the day, looked up once."""
+        if feed not in self._found:
+            folder = self._lake.data / RECORDS / feed / f"created_date={self._day}"
+            self._found[feed] = {part.number for part in self._lake.storage.list_parts(folder)}
+        return self._found[feed]
 
     def faults(self) -> set[tuple[str, str]]:
         """By result id and reason, the documents that gave no records, or not all, when they were last read."""
@@ -50,13 +57,13 @@ class Derived:
         staged = self._lake.staging / f"derived-{os.urandom(8).hex()}"
         try:
             staged.write_text(json.dumps({"parser": PARSER, "parts": self._parts}), encoding="utf-8")
-            disk.replace(self._path, staged)
+            self._lake.storage.replace(self._path, staged)
         except OSError:
-            disk.discard(staged)
+            discard(staged)
 
     def _read(self) -> dict[str, Any]:
         try:
-            said = json.loads(self._path.read_bytes())
+            said = json.loads(self._lake.storage.read(self._path))
             parts = said["parts"] if said["parser"] == PARSER else {}
             return {
                 number: {name: list(part[name]) for name in ("contents", "feeds", "faults")} for number, part in parts.items()
@@ -70,7 +77,7 @@ def faults_of_day(lake: Lake, day: date) -> list[dict[str, Any]]:
     faults = Derived(lake, day).faults()
     found: list[dict[str, Any]] = []
     for part in lake.scan(QUARANTINE, day).parts if faults else ():
-        for rows in read_groups(part.path, QUARANTINE):
+        for rows in read_groups(lake.storage.open(part), QUARANTINE):
             told = rows.filter(pc.starts_with(rows.column("reason"), "records_")).to_pylist()
             found += [row for row in told if (row["result_id"], row["reason"]) in faults]
     return found

@@ -14,10 +14,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
-from pathlib import Path
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
@@ -26,9 +25,10 @@ import pyarrow.parquet as pq
 from ricloud_connector import disk
 from ricloud_connector.errors import LakeError, UnreadablePart
 from ricloud_connector.lake import MAX_RACES, Lake
+from ricloud_connector.model import DataFile, Place
 from ricloud_connector.records.columns import Columns, add_columns
 from ricloud_connector.records.known import KNOWN_FIELDS
-from ricloud_connector.records.rows import PARSER, columns_of, schema_of
+from ricloud_connector.records.rows import PARSER, columns_of, schema_of, widened
 
 RECORDS = "records"
 _KEY = "ricloud_feed="
@@ -70,14 +70,15 @@ def identifier_of(folder: str) -> str | None:
 
 def feeds_of(lake: Lake) -> list[str | None]:
     """The feeds that have records, by name."""
-    found = (identifier_of(folder.name) for folder in (lake.data / RECORDS).glob(_KEY + "*"))
+    names = lake.storage.folders(lake.data / RECORDS)
+    found = (identifier_of(name) for name in names if name.startswith(_KEY))
     return sorted(found, key=lambda identifier: identifier or "")
 
 
 def day_rows(lake: Lake, day: date) -> dict[str, int]:
     """How many records there are of a day, by feed. Raises: LakeError."""
-    found = {identifier or "": disk.list_parts(Feed(lake, identifier).folder(day)) for identifier in feeds_of(lake)}
-    return {name: sum(_footer(part.path).num_rows for part in parts) for name, parts in found.items() if parts}
+    found = {identifier or "": Feed(lake, identifier).parts(day) for identifier in feeds_of(lake)}
+    return {name: sum(_footer(lake, part).num_rows for part in parts) for name, parts in found.items() if parts}
 
 
 def day_schema(lake: Lake, day: date) -> pa.Schema:
@@ -101,15 +102,40 @@ class Feed:
         self._lake = lake
         self._chain = lake.control / "schemas" / self.name
 
-    def folder(self, day: date) -> Path:
+    def folder(self, day: date) -> Place:
         return self.root / f"created_date={day.isoformat()}"
 
-    def files(self, since: date | None = None, until: date | None = None) -> Iterator[Path]:
-        """The files of the days from `since` to `until`, both included, in order."""
-        for folder in sorted(self.root.glob("created_date=*")):
-            day = date.fromisoformat(folder.name.removeprefix("created_date="))
+    def parts(self, day: date) -> list[DataFile]:
+        """The files of a day. Raises: LakeError."""
+        return self._lake.storage.list_parts(self.folder(day))
+
+    def files(self, since: date | None = None, until: date | None = None) -> Iterator[DataFile]:
+        """The files of the days from `since` to `until`, both included, in order. Raises: LakeError."""
+        for name in self._lake.storage.folders(self.root):
+            if not name.startswith("created_date="):
+                continue
+            day = date.fromisoformat(name.removeprefix("created_date="))
             if (since is None or since <= day) and (until is None or day <= until):
-                yield from (part.path for part in disk.list_parts(folder))
+                yield from self.parts(day)
+
+    def exists(self) -> bool:
+        return self._lake.storage.holds(self.root)
+
+    def schema_of_files(self, files: Iterable[DataFile]) -> pa.Schema:
+        """The columns that any of some files has, `_extra` last. Raises: UnreadablePart."""
+        fields: dict[str, pa.DataType] = {}
+        for file in files:
+            fields |= columns_of(_footer(self._lake, file).schema.to_arrow_schema())
+        return schema_of(fields)
+
+    def read(self, file: DataFile, schema: pa.Schema) -> Iterator[pa.Table]:
+        """The row groups of a file, with nulls where it lacks a column of the schema. Raises: UnreadablePart."""
+        try:
+            with pq.ParquetFile(self._lake.storage.open(file), page_checksum_verification=True) as parquet:
+                for group in range(parquet.num_row_groups):
+                    yield widened(parquet.read_row_group(group), schema)
+        except (OSError, pa.ArrowException) as error:
+            raise UnreadablePart(f"{file.path} cannot be read: {error}") from error
 
     def schema(self) -> pa.Schema:
         """The schema that holds every file's. Raises: LakeError."""
@@ -150,18 +176,13 @@ class Feed:
         raise LakeError(f"lost {MAX_RACES} races for the columns of {self.name}")
 
     def _numbers(self) -> list[int]:
-        try:
-            names = os.listdir(self._chain)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise LakeError(f"cannot list {self._chain}: {error.strerror}") from error
+        names = self._lake.storage.names(self._chain)
         return sorted(int(match[1]) for name in names if (match := _VERSION.fullmatch(name)))
 
     def _read(self, number: int) -> Version:
         path = self._chain / f"columns-{number:06d}.json"
         try:
-            said = json.loads(path.read_bytes())
+            said = json.loads(self._lake.storage.read(path))
             parser = said["parser"]
             schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(said["arrow_schema"])))
             day = date.fromisoformat(said["day"]) if said["day"] else None
@@ -188,10 +209,8 @@ class Feed:
         staged = self._lake.staging / f"columns-{os.urandom(8).hex()}"
         try:
             staged.write_text(json.dumps(said, indent=1), encoding="utf-8")
-            disk.sync(staged)
-            disk.make_folder(self._chain)
-            created = disk.create(self._chain / f"columns-{version.number:06d}.json", staged)
-            disk.sync(self._chain)
+            self._lake.storage.prepare(self._chain, staged)
+            created = self._lake.storage.create(self._chain / f"columns-{version.number:06d}.json", staged)
         except OSError as error:
             raise LakeError(f"cannot write in {staged.parent}: {error.strerror}") from error
         finally:
@@ -200,24 +219,24 @@ class Feed:
 
     def _columns_of_files(self) -> dict[str, pa.DataType]:
         columns: dict[str, pa.DataType] = {}
-        for path in self.files():
-            schema = _footer(path).schema.to_arrow_schema()
+        for file in self.files():
+            schema, path = _footer(self._lake, file).schema.to_arrow_schema(), file.path
             self._check_parser(int((schema.metadata or {}).get(b"ricloud_parser", b"0")), path)
             for name, kind in columns_of(schema).items():
                 if columns.setdefault(name, kind) != kind:
                     raise LakeError(f"{path} has {name} as {kind}, others as {columns[name]}: {_REBUILD}")
         return columns
 
-    def _check_parser(self, parser: object, path: Path) -> None:
+    def _check_parser(self, parser: object, path: Place) -> None:
         if parser != PARSER:
             raise LakeError(f"{path} was written by parser {parser}, this version has parser {PARSER}: {_REBUILD}")
 
 
-def _footer(path: Path) -> pq.FileMetaData:
+def _footer(lake: Lake, file: DataFile) -> pq.FileMetaData:
     try:
-        return pq.read_metadata(path)
+        return pq.read_metadata(lake.storage.open(file))
     except (OSError, pa.ArrowException, ValueError) as error:
-        raise UnreadablePart(f"{path} cannot be read: {error}") from error
+        raise UnreadablePart(f"{file.path} cannot be read: {error}") from error
 
 
 _REBUILD = "run `ricloud-connector rebuild records` with runs and readers stopped"

@@ -60,7 +60,7 @@ def documents_of(
     wanted = whole.filter(pc.equal(whole.column("part"), part.number)).column("result_id").combine_chunks()
     polls: dict[str, str | None] | None = None
     seen = set[str]()
-    for table in read_chosen(part.path, CONTENTS, lambda facts: _last_chunks(facts, wanted)):
+    for table in read_chosen(lake.storage.open(part), CONTENTS, lambda facts: _last_chunks(facts, wanted)):
         if polls is None:
             polls = _polls(lake, day, wanted)
         documents = []
@@ -94,7 +94,7 @@ def _polls(lake: Lake, day: date, wanted: pa.Array) -> dict[str, str | None]:
     """The polls of these results, as far as the results dataset knows them: the newest parts first, where new ones are."""
     found: dict[str, str | None] = {}
     for part in reversed(lake.scan(RESULTS, day).parts):
-        for group in read_groups(part.path, RESULTS, ["id", "poll"]):
+        for group in read_groups(lake.storage.open(part), RESULTS, ["id", "poll"]):
             rows = group.filter(pc.is_in(group.column("id"), value_set=wanted))
             found |= zip(*(column.to_pylist() for column in rows.columns), strict=True)
         if len(found) == len(wanted):
