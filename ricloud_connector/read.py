@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
@@ -19,7 +19,7 @@ from ricloud_connector.contents import read_content_chunks
 from ricloud_connector.errors import SettingsError, UnreadablePart
 from ricloud_connector.lake import Lake, absolute_lake
 from ricloud_connector.model import DataFile
-from ricloud_connector.records.feed import Feed, feeds_of
+from ricloud_connector.records.feed import REBUILD, Feed, feeds_of
 from ricloud_connector.schemas import CONTENTS
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def read_records(lake: LakePlace, feed: str, since: Moment = None, until: Moment
         raise SettingsError(f"the engine is one of {', '.join(_ENGINES)}, not {engine!r}")
     if not found.exists():
         raise SettingsError(f"{lake} has no records of {feed!r}; it has {', '.join(list_data_types(lake)) or 'none at all'}")
-    last = None if end is None else (end - timedelta(microseconds=1)).date()
+    last = None if end is None else end.date()  # a file of that very day may hold rows before the end, or none
     files = list(found.files(None if first is None else first.date(), last))
     paths = [str(file.path) for file in files if isinstance(file.path, Path)]
     if engine == "duckdb" and paths:
@@ -123,7 +123,7 @@ def _reader(feed: Feed, files: list[DataFile], since: datetime | None, until: da
             return dataset.scanner(filter=chosen).to_reader()
         return pa.RecordBatchReader.from_batches(schema, _batches(feed, files, schema, chosen))
     except (OSError, pa.ArrowException) as error:
-        raise UnreadablePart(f"the records cannot be read: {error}") from error
+        raise UnreadablePart(f"the records cannot be read: {error}; if files differ in a type, {REBUILD}") from error
 
 
 def _batches(feed: Feed, files: list[DataFile], schema: pa.Schema, chosen: Any) -> Iterator[pa.RecordBatch]:
@@ -166,7 +166,10 @@ def _moment(value: Moment, name: str) -> datetime | None:
         except ValueError:
             raise SettingsError(f"{name} is a datetime, a day, or ISO text of one, not {value!r}") from None
     if isinstance(value, datetime):
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        try:
+            return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        except OverflowError:
+            raise SettingsError(f"{name} lies beyond the years 1 to 9999 in UTC: {value}") from None
     return None if value is None else datetime.combine(value, time(tzinfo=UTC))
 
 

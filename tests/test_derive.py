@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -18,9 +19,10 @@ import pytest
 
 from ricloud_connector.errors import LakeError, SettingsError
 from ricloud_connector.lake import Lake
-from ricloud_connector.records import RecordsReport, derive_records
+from ricloud_connector.records import RecordsReport, derive_records, rebuild_records
 from ricloud_connector.records import filling as filling_module
 from ricloud_connector.records.feed import Feed, feeds_of, folder_name, identifier_of
+from ricloud_connector.records.lock import records_lock
 from ricloud_connector.records.rows import reconstruct
 from ricloud_connector.schemas import CONTENTS, QUARANTINE, RESULTS, result_rows
 from tests.documents import document, drifting, same
@@ -308,3 +310,96 @@ def test_years_of_drift_are_read_whole_by_spark(lake):
         assert frame.selectExpr("sum(size(attachments))").collect()[0][0] > 0
     finally:
         spark.stop()
+
+
+def test_columns_that_come_in_the_middle_of_a_part_lose_nothing(lake):
+    """Documents after those that brought a new column are read without it: the file has the columns of all of them."""
+    put(lake, {"first": document([{"id": 1, "text": "x", "attachments": []}])})
+    derive(lake)
+    for part in range(3):
+        documents = {}
+        for number in range(6):
+            records = [{"id": each, "text": "p" * 200, "attachments": []} for each in range(1500)]
+            if number == 0:
+                records[3][f"new{part}"] = "precious"
+            documents[f"{part}-{number}"] = document(records)
+        put(lake, documents)
+    derive(lake)
+    found = table(lake)
+    for part in range(3):
+        assert found.column(f"new{part}").drop_null().to_pylist() == ["precious"]
+
+
+def test_a_map_for_each_record_is_no_hang(lake):
+    records = [{f"{number:032x}": 1} for number in range(20_000)]
+    blank = [{f"{number:032x}": None, "a": 1} for number in range(20_000)]
+    put(lake, {"known": document([{"a": 1}])})
+    derive(lake)
+    put(lake, {"map": document(records), "blank": document(blank)})
+    started = time.monotonic()
+    assert derive(lake).rows == {FEED: 40_000}
+    assert time.monotonic() - started < 30
+
+
+def test_a_document_of_too_many_values_is_told_and_not_parsed(lake, monkeypatch):
+    monkeypatch.setattr("ricloud_connector.records.sources.MAX_DOCUMENT_VALUES", 100_000)
+    put(lake, {"bomb": b'{"data": [' + b"{}," * 400_000 + b'{}], "metadata": {"count": 400001}}', "good": document([{"a": 1}])})
+    assert derive(lake).rows == {FEED: 1}
+    assert reasons(lake) == {"bomb": "records_too_large"}
+
+
+def test_faults_of_documents_without_a_type_are_told_where_they_are_documents(lake):
+    documents = {"count": document([{"x": 1}], count=2), "twice": b'{"data": [{"a": 1, "a": 2}], "metadata": {"count": 1}}'}
+    put(lake, {**documents, "settings": b'{"theme": "dark"}', "text": b"{not json"}, kind=None)
+    derive(lake)
+    assert reasons(lake) == {"count": "records_count_mismatch", "twice": "records_duplicate_key"}
+
+
+def test_names_that_can_be_no_column_do_not_freeze_a_feed_out(lake):
+    put(lake, {"1": document([{"a": 1}])})
+    derive(lake, contracts={"*": "freeze"})
+    put(lake, {"2": document([{"a": 2, "poll": "x", "A": "twin", "__filename": "y", "": 0}])})
+    report = derive(lake, contracts={"*": "freeze"})
+    assert (report.rows, report.quarantined) == ({FEED: 1}, 0)
+    assert json.loads(table(lake).column("_extra")[1].as_py()) == {"/poll": "x", "/A": "twin", "/__filename": "y", "/": 0}
+
+
+def test_runs_do_not_derive_while_records_are_rebuilt(lake):
+    put(lake, {"1": document([{"a": 1}])})
+    rebuilding = rebuild_records(lake, at=MOMENT)
+    next(rebuilding)
+    with pytest.raises(LakeError, match="being rebuilt"):
+        derive(lake)
+    rebuilding.close()
+    with records_lock(lake, alone=False), pytest.raises(LakeError, match="a run derives records"):
+        next(rebuild_records(lake, at=MOMENT))
+    assert derive(lake).files == 0
+
+
+def test_a_rebuild_goes_on_after_a_broken_day_and_removes_nothing_where_it_sees_one_before(lake):
+    days = [DAY + timedelta(days=number) for number in range(3)]
+    for number, day in enumerate(days):
+        put(lake, {str(number): document([{"a": number}])}, day=day)
+        derive(lake, day)
+    folder = lake.folder(QUARANTINE, days[1])
+    folder.mkdir(parents=True)
+    (folder / "part-000001.parquet").write_bytes(b"")
+    with pytest.raises(LakeError, match="is missing below"):
+        list(rebuild_records(lake, at=MOMENT))
+    assert table(lake).num_rows == 3
+
+
+def test_most_values_of_the_first_batch_decide_a_type_when_all_is_rebuilt(lake):
+    put(lake, {"odd": document([{"size": "12 kB"}]), **{str(n): document([{"size": n}]) for n in range(100)}})
+    derive(lake)
+    list(rebuild_records(lake, at=MOMENT))
+    assert table(lake).schema.field("size").type == pa.int64()
+    assert table(lake).column("_extra").null_count == 100
+
+
+def test_a_feed_whose_name_is_too_long_for_a_folder_keeps_its_name(lake):
+    name = "ü" * 80
+    put(lake, {"1": document([{"a": 1}])}, feed=name)
+    derive(lake)
+    assert feeds_of(lake) == [name]
+    assert table(lake, name).num_rows == 1

@@ -82,6 +82,16 @@ def test_a_span_is_half_open_and_in_utc(root, engine):
     assert ids("2027-01-01") == []
 
 
+@pytest.mark.parametrize("engine", ["pandas", "arrow", "polars"])
+def test_a_day_without_records_has_the_columns_of_its_feed(root, engine):
+    for span in (("2026-11-20", "2026-11-21"), ("2027-01-01", None)):
+        assert {"text", "n", "seen", "_extra"} <= set(names(read_records(root, FEED, *span, engine=engine)))
+
+
+def names(frame) -> list[str]:
+    return frame.column_names if isinstance(frame, pa.Table) else list(frame.columns)
+
+
 def test_what_is_not_there_is_named(root):
     with pytest.raises(SettingsError, match=r"it has ios_locations.locations, ios_messages.messages"):
         read_records(root, "nothing")
@@ -89,6 +99,8 @@ def test_what_is_not_there_is_named(root):
         read_records(root, FEED, engine="excel")
     with pytest.raises(SettingsError, match="since"):
         read_records(root, FEED, "yesterday")
+    with pytest.raises(SettingsError, match="until lies beyond"):
+        read_records(root, FEED, None, "0001-01-01T00:00:00+01:00")
 
 
 def test_reading_writes_nothing(root):

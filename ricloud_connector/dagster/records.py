@@ -53,7 +53,7 @@ def build_records(place: Place, contracts: Contracts, *, checks: bool = True) ->
                 try:
                     report = derive_records(run.lake, day, at=run.now(), contracts=contracts)
                     metadata = _metadata(run, report)
-                    faults += _faults(run, day)
+                    faults += _faults(run, report)
                 except LakeError as error:
                     broken.append(f"{day}: {error}")
                     continue
@@ -90,17 +90,20 @@ def _metadata(run: Run, report: RecordsReport) -> Metadata:
     }
 
 
-def _faults(run: Run, day: date) -> list[dg.TableRecord]:
+def _faults(run: Run, report: RecordsReport) -> list[dg.TableRecord]:
+    """What is in quarantine of the day, and what this run found: the note that tells the two runs may have been lost."""
+    known = {(row["result_id"], row["reason"]): row["detail"] for row in faults_of_day(run.lake, report.day)}
+    known |= {(fault.result_id, fault.reason): fault.detail for fault in report.rejections}
     return [
         dg.TableRecord(
             {
-                "partition": day.isoformat(),
-                "result_id": clean(row["result_id"]),
-                "reason": row["reason"],
-                "detail": clean(row["detail"]),
+                "partition": report.day.isoformat(),
+                "result_id": clean(result_id),
+                "reason": reason,
+                "detail": clean(detail),
             }
         )
-        for row in faults_of_day(run.lake, day)
+        for (result_id, reason), detail in known.items()
     ]
 
 

@@ -44,8 +44,8 @@ def ingest_results(
     """Ingest day by day; yields what became of each, once it is settled.
 
     `contracts` says by feed what becomes of fields that its columns do not have (`evolve`, `freeze`, `discard`).
-    A day whose lake is broken is reported with its error, and the others go on; records that cannot be derived hold up
-    nothing, since they can be at any time.
+    A day whose lake is broken is reported with its error, and the others go on. Records are derived from what is settled:
+    nothing that a document holds can keep a result of that day from being acknowledged.
     Raises: ApiError and SettingsError, which concern every day: all that was committed stays.
     """
     contracts = check_contracts(contracts)
@@ -55,17 +55,16 @@ def ingest_results(
             report = DayReport(listed.day, span=listed.span)
             with report.measured():
                 available = store_day(run, listed, report, settlement=settlement if acknowledge else None)
-                _derive(run, report, contracts)
                 if acknowledge:
                     settlement.send(listed.day, listed.span, available, report)
             settling.append(report)
             # A server that ignores the filter would be walked whole to confirm one day: it is, once, for all days.
             if not listings.spooled:
                 settlement.confirm()
-                yield from settling
+                yield from _with_records(run, settling, contracts)
                 settling = []
     settlement.confirm()
-    yield from settling
+    yield from _with_records(run, settling, contracts)
 
 
 def store_results(
@@ -102,11 +101,14 @@ def acknowledge_results(run: Run, days: Iterable[Day]) -> Iterator[DayReport]:
     yield from settling
 
 
-def _derive(run: Run, report: DayReport, contracts: Contracts) -> None:
-    """Derive the day's records; whatever goes wrong is told, and acknowledgements go on without them."""
-    try:
-        found = derive_records(run.lake, report.day, at=run.now(), contracts=contracts)
-    except Exception as error:  # noqa: BLE001  # contents are proven without them: no error of a parser may hold them up
-        report.records_error = f"{type(error).__name__}: {error}"
-        return
-    report.record_rows, report.record_faults = sum(found.rows.values()), list(found.rejections)
+def _with_records(run: Run, reports: Iterable[DayReport], contracts: Contracts) -> Iterator[DayReport]:
+    """Derive the records of each day; whatever goes wrong is told in its report."""
+    for report in reports:
+        if report.error is None:
+            try:
+                found = derive_records(run.lake, report.day, at=run.now(), contracts=contracts)
+            except Exception as error:  # noqa: BLE001  # contents are settled: no error of a parser may end the run
+                report.records_error = f"{type(error).__name__}: {error}"
+            else:
+                report.record_rows, report.record_faults = sum(found.rows.values()), list(found.rejections)
+        yield report

@@ -118,7 +118,7 @@ class DayReport:
         """Whether all that was listed is stored, made records of and, where that was asked for, acknowledged."""
         if self.error is not None or self.records_error is not None:
             return False
-        return not (self.quarantined or self.resting or self.failed or self.unconfirmed)
+        return not (self.quarantined or self.resting or self.failed or self.unconfirmed or self.record_faults)
 
     def reject(self, rejections: Iterable[Rejection]) -> None:
         for rejection in rejections:

@@ -8,6 +8,7 @@ documents go their way.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -30,7 +31,8 @@ DOUBTED_BYTES = 64 * 1024
 
 MAX_BLANKS = 1_000
 
-_LINE = "ricloud_line"  # put into each document: what a line holds beside one document shows by it
+# Put into each document: what a line holds beside one document shows by it. No document can know it.
+_LINE = f"ricloud_line_{secrets.token_hex(8)}"
 
 
 class Document(Protocol):
@@ -185,9 +187,14 @@ def _typed(array: pa.Array, kind: pa.DataType) -> pa.Array:
 
 def _blanks_of(objects: Sequence[Record], columns: Columns, place: str) -> Iterator[str]:
     """The places of fields that are no columns and hold nothing but null in all of these objects."""
-    for name in set().union(*objects) - columns.keys():
-        if usable(name) and all(each.get(name) is None for each in objects):
-            yield _member(place, name)
+    blank, filled = dict[str, None](), set[str]()
+    for each in objects:
+        for name in each.keys() - columns.keys():
+            if each[name] is not None:
+                filled.add(name)
+            elif len(blank) < MAX_BLANKS:
+                blank[name] = None
+    yield from (_member(place, name) for name in blank if name not in filled and usable(name))
     for name, column in columns.items():
         values, inside, kind = [each.get(name) for each in objects], _member(place, name), column
         while pa.types.is_list(kind):

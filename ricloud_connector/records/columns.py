@@ -17,11 +17,13 @@ Every file of a feed has the same type for the same column, so that files of yea
 - A value that its column cannot hold exactly goes to `_extra`: JSON text of an object, whose names are the values' places as
   JSON Pointers (RFC 6901). `{"/size": "12 kB", "/attachments/0/id": 7}`. In its own place is a null. Integers fit float64 up
   to 2^53, whole floats fit int64 likewise, no text is read as a number and no number written as text.
-- A datetime with an offset other than `Z` is a timestamp in UTC, and its text is in `_extra` as well: the offset is a fact.
+- A datetime with an offset other than `Z` or `+00:00` is a timestamp in UTC, and its text is in `_extra` as well: the offset
+  is a fact.
 - To `_extra` go also: names that a reader could confuse (those of our own columns and partition keys, names equal to
   another but for case, empty or unprintable ones), objects of more than 256 different names (maps, not structs), what is
   nested deeper than 16, and columns beyond 1,000 of a feed.
-- Rebuilding the dataset decides all types anew, from all contents: nothing in it depends on what came first.
+- Rebuilding the dataset decides all types anew: by the first 4 MiB in which a column has values, and then by every later one
+  that can be held together with those (int and float, datetime and text, more fields of an object).
 
 `records.reconstruct` is the proof: from a table alone it gives the records back, but for null members, which read as absent
 ones, and spellings of the same moment or number (`12` and `12.0`, `...:30Z` and `...:30.000Z`).
@@ -40,6 +42,7 @@ import pyarrow as pa
 from ricloud_connector.records.document import Record
 
 MAX_COLUMNS = 1_000
+MAX_NEW_NAMES = 4_000  # that are looked at together: a record may be a map whose names are no fields
 MAX_NAMES = 256
 MAX_DEPTH = 16
 MAX_NAME_BYTES = 200
@@ -47,7 +50,9 @@ MAX_NAME_BYTES = 200
 Columns = Mapping[str, pa.DataType]
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
-RESERVED = frozenset({"result_id", "record_index", "date_created", "poll", "_extra", "ricloud_feed", "created_date"})
+_OURS = ("result_id", "record_index", "date_created", "poll", "_extra", "ricloud_feed", "created_date")
+_ARROWS = ("__filename", "__fragment_index", "__batch_index", "__last_in_fragment")  # pyarrow's datasets add columns so named
+RESERVED = frozenset({*_OURS, *_ARROWS})
 _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2})"
 )
@@ -58,21 +63,24 @@ def infer_columns(records: Sequence[Record], known: Columns) -> dict[str, pa.Dat
     spelled = frozenset(known)
     if all(map(spelled.issuperset, records)):
         return {}
-    names = dict.fromkeys(name for record in records if not spelled.issuperset(record) for name in record)
-    found: dict[str, pa.DataType] = {}
-    for name in names:
-        kind = None if name in known or name.casefold() in RESERVED else _infer([record.get(name) for record in records], 1)
-        if kind is not None:
-            found[name] = kind
-    return found
+    values: dict[str, list[Any]] = {}
+    for record in records:
+        if not spelled.issuperset(record):
+            for name, value in record.items():
+                if name in values:
+                    values[name].append(value)
+                elif name not in spelled and name.casefold() not in RESERVED and len(values) < MAX_NEW_NAMES:
+                    values[name] = [value]
+    kinds = ((name, _infer(of_name, 1)) for name, of_name in values.items())
+    return {name: kind for name, kind in kinds if kind is not None}
 
 
 def add_columns(known: Columns, proposed: Columns) -> dict[str, pa.DataType]:
     """The known columns, unchanged, then those of the proposed that may stand beside them."""
-    columns, spelled = dict(known), {name.casefold() for name in known}
+    columns, spelled = dict(known), {name.casefold() for name in known} | RESERVED
     leaves = sum(map(_leaves, known.values()))
     for name, kind in proposed.items():
-        if usable(name) and name.casefold() not in spelled | RESERVED and leaves + _leaves(kind) <= MAX_COLUMNS:
+        if usable(name) and name.casefold() not in spelled and leaves + _leaves(kind) <= MAX_COLUMNS:
             columns[name] = kind
             spelled.add(name.casefold())
             leaves += _leaves(kind)

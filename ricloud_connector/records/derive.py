@@ -3,7 +3,7 @@
 Nothing here asks the API, and nothing that a document holds can fail a run: a document without rows is written to the
 quarantine dataset with a reason `records_...`, its content stays stored, and the others go on. A records file is named by
 the contents part that it was derived from, so that deriving it again changes nothing. Memory holds a row group of contents,
-a few MiB of documents as Python's objects (one large one: 64 MiB), and 32 MiB as columns.
+a few MiB of documents as Python's objects (one large one: five million values, half a GB), and 32 MiB as columns.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ricloud_connector.partition import Partition
 from ricloud_connector.records.derived import Derived
 from ricloud_connector.records.feed import Version
 from ricloud_connector.records.filling import OpenRecords
+from ricloud_connector.records.lock import records_lock
 from ricloud_connector.records.rows import Contract
 from ricloud_connector.records.sources import documents_of
 from ricloud_connector.schemas import CONTENTS, QUARANTINE, quarantine_rows
@@ -70,8 +71,15 @@ def check_contracts(contracts: Contracts | None) -> Contracts:
 def derive_records(lake: Lake, day: date, *, at: datetime, contracts: Contracts | None = None) -> RecordsReport:
     """Derive what is missing of a day's records, part by part. The lake is opened; `at` is now.
 
-    Raises: LakeError where contents cannot be read or records not be written; SettingsError for a contract's name.
+    Raises: LakeError where contents cannot be read or records not be written, or where they are being rebuilt; SettingsError
+    for a contract's name.
     """
+    with records_lock(lake, alone=False):
+        return derive_unlocked(lake, day, at=at, contracts=contracts)
+
+
+def derive_unlocked(lake: Lake, day: date, *, at: datetime, contracts: Contracts | None = None) -> RecordsReport:
+    """The same, for who holds the lock."""
     report, contracts = RecordsReport(day), check_contracts(contracts)
     with report.measured():
         contents = lake.scan(CONTENTS, day)
@@ -114,6 +122,8 @@ def _derive_part(work: _Work, derived: Derived) -> None:
 
 
 def _quarantine(work: _Work, rejections: list[Rejection]) -> None:
+    if not rejections:
+        return
     report = work.report
     report.quarantined += len(rejections)
     report.rejections += rejections[: NAMED_AT_MOST - len(report.rejections)]

@@ -35,6 +35,7 @@ _KEY = "ricloud_feed="
 _NULL = "__HIVE_DEFAULT_PARTITION__"  # what every engine reads as null
 _LONGEST = 200  # of a folder's name, in bytes; beyond it a digest keeps names apart
 _COLUMNS_SHOWN = 1_000
+_SHORTENED = re.compile(r"~[0-9a-f]{16}$")
 _VERSION = re.compile(r"columns-([0-9]{6,})\.json")
 
 
@@ -71,8 +72,19 @@ def identifier_of(folder: str) -> str | None:
 def feeds_of(lake: Lake) -> list[str | None]:
     """The feeds that have records, by name."""
     names = lake.storage.folders(lake.data / RECORDS)
-    found = (identifier_of(name) for name in names if name.startswith(_KEY))
+    found = (_identifier(lake, name) for name in names if name.startswith(_KEY))
     return sorted(found, key=lambda identifier: identifier or "")
+
+
+def _identifier(lake: Lake, name: str) -> str | None:
+    """The feed of a folder; where the name is too long for one, a file in it says it."""
+    root = lake.data / RECORDS / name
+    if _SHORTENED.search(name):
+        for day in lake.storage.folders(root):
+            for file in lake.storage.list_parts(root / day)[:1]:
+                metadata = _footer(lake, file).schema.to_arrow_schema().metadata or {}
+                return metadata.get(b"ricloud_feed", b"").decode() or None
+    return identifier_of(name)
 
 
 def day_rows(lake: Lake, day: date) -> dict[str, int]:
@@ -122,8 +134,8 @@ class Feed:
         return self._lake.storage.holds(self.root)
 
     def schema_of_files(self, files: Iterable[DataFile]) -> pa.Schema:
-        """The columns that any of some files has, `_extra` last. Raises: UnreadablePart."""
-        fields: dict[str, pa.DataType] = {}
+        """The columns of the feed and whatever more some of its files have, `_extra` last. Raises: LakeError."""
+        fields = dict(self.version().columns)
         for file in files:
             fields |= columns_of(_footer(self._lake, file).schema.to_arrow_schema())
         return schema_of(fields)
@@ -224,12 +236,12 @@ class Feed:
             self._check_parser(int((schema.metadata or {}).get(b"ricloud_parser", b"0")), path)
             for name, kind in columns_of(schema).items():
                 if columns.setdefault(name, kind) != kind:
-                    raise LakeError(f"{path} has {name} as {kind}, others as {columns[name]}: {_REBUILD}")
+                    raise LakeError(f"{path} has {name} as {kind}, others as {columns[name]}: {REBUILD}")
         return columns
 
     def _check_parser(self, parser: object, path: Place) -> None:
         if parser != PARSER:
-            raise LakeError(f"{path} was written by parser {parser}, this version has parser {PARSER}: {_REBUILD}")
+            raise LakeError(f"{path} was written by parser {parser}, this version has parser {PARSER}: {REBUILD}")
 
 
 def _footer(lake: Lake, file: DataFile) -> pq.FileMetaData:
@@ -239,4 +251,4 @@ def _footer(lake: Lake, file: DataFile) -> pq.FileMetaData:
         raise UnreadablePart(f"{file.path} cannot be read: {error}") from error
 
 
-_REBUILD = "run `ricloud-connector rebuild records` with runs and readers stopped"
+REBUILD = "run `ricloud-connector rebuild records` with runs and readers stopped"

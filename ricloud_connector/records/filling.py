@@ -36,6 +36,9 @@ CHUNK_BYTES = 1024 * 1024
 FILES_OPEN = 16
 _NAMED = 20
 
+_NO_DOCUMENT = {"records_not_json", "records_other_shape", "records_not_utf8", "records_bom"}
+"""What is no fault of bytes that nobody calls JSON."""
+
 _ILL = (RecursionError, ValueError, TypeError, OverflowError, pa.ArrowException)
 
 
@@ -146,7 +149,7 @@ class OpenRecords:
                 if documents and infer_columns([record for source in sources for record in source.records], known):
                     continue
                 self._write(feed, part, waiting, by_id)
-                waiting = []
+                waiting, known = [], feed.version().columns
 
     def _fit_quickly(self, feed: Feed, part: RecordsPart, documents: Sequence[Document], columns: Columns) -> bool:
         """Fit what the quick decoder gives, if it is certainly what the strict one would; else do nothing."""
@@ -181,7 +184,7 @@ class OpenRecords:
         if not isinstance(records, Fault):
             self._count([document])
             return Source(document.result_id, document.date_created, document.poll, records)
-        if document.declared:
+        if document.declared or records.reason not in _NO_DOCUMENT:
             self.faults.append(document.rejection(records))
         return None
 

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ricloud_connector.records.columns import TIMESTAMP, Columns, moment_of
+from ricloud_connector.records.columns import RESERVED, TIMESTAMP, Columns, moment_of, usable
 from ricloud_connector.records.document import Record
 
 EXACT = 2**53
@@ -158,28 +158,31 @@ class Fitting:
         ]
 
     def _set_aside(self, members: Sequence[Record], known: Iterable[str], where: Where) -> None:
-        """Keep aside the members of objects that are no columns."""
+        """Keep aside the members of objects that are no columns: as faults, but for those whose names can be no column's."""
         names = frozenset(known)
         if all(map(names.issuperset, members)):
             return
+        taken = {name.casefold() for name in names} | (RESERVED if members is self._records else set())
         for number, record in enumerate(members):
             if not record.keys() <= names:
                 for name, value in record.items():
                     if name not in names and value is not None:
-                        self._keep(value, number, _member(where, name))
+                        possible = usable(name) and name.casefold() not in taken
+                        self._keep(value, number, _member(where, name), fault=possible)
 
     def _aside(self, value: Any, number: int, where: Where) -> Any:
         """The null that takes the place of a value that is kept aside."""
         self._keep(value, number, where)
 
-    def _keep(self, value: Any, number: int, where: Where) -> None:
+    def _keep(self, value: Any, number: int, where: Where, *, fault: bool = True) -> None:
         row, pointer, place = where(number)
         self._extra.setdefault(row, {})[pointer] = value
         self._look_into(value)
         if value in ([], {}):  # says nothing of its type yet: it waits, and fits whatever comes
             return
         self.misfits[place if place in self.misfits or len(self.misfits) < MISFITS_NAMED else "..."] += 1
-        self.bad.add(row)
+        if fault:
+            self.bad.add(row)
 
     def _look_into(self, value: Any) -> None:
         values = [value]

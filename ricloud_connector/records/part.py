@@ -37,6 +37,7 @@ class RecordsPart:
         self._pieces: list[Path] = []
         self._writer: pq.ParquetWriter | None = None
         self._columns: Columns = {}
+        self._all_columns: dict[str, pa.DataType] = {}
         self._written = 0
         self.rows = 0
 
@@ -58,6 +59,7 @@ class RecordsPart:
             if columns != self._columns:
                 self.pause()
             self._columns = columns
+            self._all_columns |= columns
             table = pa.concat_tables(tables)
             try:
                 if self._writer is None:
@@ -99,12 +101,12 @@ class RecordsPart:
         self._pieces = []
 
     def _joined(self) -> Path:
-        """All pieces as one file with the columns of the last, which has those of all."""
+        """All pieces as one file with the columns of all of them."""
         pieces, target = list(self._pieces), self._lake.staging / f"records-{os.urandom(8).hex()}"
         self._pieces.append(target)
-        schema = schema_of(self._columns)
+        schema = schema_of(self._all_columns)
         try:
-            with self._open(target, self._columns) as writer:
+            with self._open(target, self._all_columns) as writer:
                 for piece in pieces:
                     with pq.ParquetFile(piece, page_checksum_verification=True) as parquet:
                         for group in range(parquet.num_row_groups):

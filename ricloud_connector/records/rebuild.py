@@ -20,24 +20,32 @@ from ricloud_connector.lake import Lake
 from ricloud_connector.model import Place
 from ricloud_connector.records.bulk import BulkReader
 from ricloud_connector.records.columns import Columns, infer_columns, merge_columns
-from ricloud_connector.records.derive import Contracts, RecordsReport, check_contracts, derive_records
-from ricloud_connector.records.document import Fault, parse_document
+from ricloud_connector.records.derive import Contracts, RecordsReport, check_contracts, derive_unlocked
+from ricloud_connector.records.document import Fault, Record, parse_document
 from ricloud_connector.records.feed import RECORDS, Feed
 from ricloud_connector.records.filling import BATCH_BYTES, DECIDE_BYTES, split
+from ricloud_connector.records.lock import records_lock
 from ricloud_connector.records.sources import Document, documents_of
-from ricloud_connector.schemas import CONTENTS
+from ricloud_connector.schemas import CONTENTS, QUARANTINE
 
 
 def rebuild_records(lake: Lake, *, at: datetime, contracts: Contracts | None = None) -> Iterator[RecordsReport]:
     """Remove all records and derive them again, day by day; yields what became of each day. The lake is opened.
 
-    All contents are read twice: first to decide each column's type by all the values that there are, then to write.
-    Raises: LakeError.
+    All contents are read twice: first to decide each column's type, by the first 4 MiB in which it has values and by whatever
+    later ones can be held together with those (int and float, datetime and text, more fields of an object), then to write.
+    A day that cannot be derived is told at the end, and the others go on. Raises: LakeError; SettingsError.
     """
     check_contracts(contracts)
+    with records_lock(lake, alone=True):
+        yield from _rebuild(lake, at, contracts)
+
+
+def _rebuild(lake: Lake, at: datetime, contracts: Contracts | None) -> Iterator[RecordsReport]:
     days = days_of(lake, CONTENTS)
     proposal = _Proposal()
     for day in days:
+        lake.scan(QUARANTINE, day)  # while nothing has been removed yet
         contents = lake.scan(CONTENTS, day)
         for part in contents.parts:
             for documents in documents_of(lake, day, contents, part, []):
@@ -48,8 +56,16 @@ def rebuild_records(lake: Lake, *, at: datetime, contracts: Contracts | None = N
         _remove(lake, folder)
     for identifier, columns in proposal.columns.items():
         Feed(lake, identifier).extend(columns, day=proposal.first_day[identifier], at=at)
+    broken: list[str] = []
     for day in days:
-        yield derive_records(lake, day, at=at, contracts=contracts)
+        try:
+            report = derive_unlocked(lake, day, at=at, contracts=contracts)
+        except LakeError as error:
+            broken.append(f"{day}: {error}")
+            continue
+        yield report
+    if broken:
+        raise LakeError("; ".join(broken[:10]))
 
 
 def _remove(lake: Lake, folder: Place) -> None:
@@ -100,8 +116,10 @@ class _Proposal:
             # What fits the columns found so far has nothing to teach, and most documents do.
             _, documents = self._readers[name].read(documents, self.columns.get(name, {}))
             some, documents = split(documents, DECIDE_BYTES)
+            records: list[Record] = []
             for document in some:
-                records = parse_document(document.raw)
-                if not isinstance(records, Fault):
+                found = parse_document(document.raw)
+                if not isinstance(found, Fault):
                     self.first_day.setdefault(name, document.date_created.date())
-                    self.columns[name] = merge_columns(self.columns.get(name, {}), infer_columns(records, {}))
+                    records += found
+            self.columns[name] = merge_columns(self.columns.get(name, {}), infer_columns(records, {}))

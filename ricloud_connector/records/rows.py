@@ -51,7 +51,9 @@ def columns_of(schema: pa.Schema) -> dict[str, pa.DataType]:
 
 
 def widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with a column of nulls for each that it lacks."""
+    """The table with a column of nulls for each that it lacks. Raises: LookupError for a column that the schema lacks."""
+    if lost := set(table.column_names) - set(schema.names):
+        raise LookupError(f"columns {sorted(lost)} would be lost")
     columns = [
         table.column(field.name) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
         for field in schema

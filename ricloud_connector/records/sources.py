@@ -18,7 +18,10 @@ from ricloud_connector.records.document import Fault, looks_like_document
 from ricloud_connector.schemas import CONTENTS, RESULTS
 
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
-"""A document is parsed as a whole; as Python's objects it takes about eight times its bytes."""
+MAX_DOCUMENT_VALUES = 5_000_000
+"""A document is parsed as a whole, and as Python's objects a value takes about a hundred bytes, however short its text."""
+
+COUNTED_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +77,19 @@ def documents_of(
             declared, large = kind is not None, size > MAX_DOCUMENT_BYTES
             raw = b"" if large else content if chunks == 1 else b"".join(read_content_chunks(contents, result_id))
             document = Document(result_id, identifier or None, created, polls.get(result_id), checksum, size, declared, raw)
+            if not large and size > COUNTED_BYTES and _values_in(raw) > MAX_DOCUMENT_VALUES:
+                large = True
             if large and declared:
-                detail = f"the document has {size} bytes, more than {MAX_DOCUMENT_BYTES}"
+                detail = f"the document has more than {MAX_DOCUMENT_BYTES} bytes or {MAX_DOCUMENT_VALUES} values"
                 faults.append(document.rejection(Fault("records_too_large", detail)))
             elif not large and (declared or looks_like_document(raw)):
                 documents.append(document)
         yield documents
+
+
+def _values_in(raw: bytes) -> int:
+    """About how many values a document holds, or more."""
+    return raw.count(b",") + raw.count(b"{") + raw.count(b"[")
 
 
 def _last_chunks(facts: pa.Table, wanted: pa.Array) -> pa.Array:
