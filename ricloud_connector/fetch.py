@@ -39,7 +39,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
 LONGEST_REST_S = 300.0  # that hosts ask for, together, in one call of `fetch`
 KEPT_BYTES = 32 * 1024 * 1024  # of broken contents in memory until their next try; beyond it they start again
 LARGE_TOGETHER = 4  # of more than a chunk in flight: the first is to be done, and on its way to the lake, soon
-WAITING_TOGETHER = 2_000  # for another try, before nothing new is tried until they are done
+WAITING_TOGETHER = 1_000  # for another try, before nothing new is tried until they are done
 
 
 Outcome = Content | Rejection | Elsewhere

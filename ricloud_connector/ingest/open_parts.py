@@ -1,13 +1,11 @@
 """The parts of one day that are being filled: rows go in as they are proven, files come out whole. I/O: through the lake.
 
 Results and contents are committed together and in that order, so that a content is never in the lake before its result.
-While pairs of parts are proven, synced and named, in threads of their own, the next one is filled already.
+While one pair of parts is proven, synced and named, in a thread of its own, the next one is filled already.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -23,11 +21,10 @@ from ricloud_connector.disk import discard
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import CHUNK_BYTES, Content, Proven, Rejection, Result
 from ricloud_connector.partition import Partition
-from ricloud_connector.parts import ContentsWriter, PartWriter, chunk_count, piece_md5s
+from ricloud_connector.parts import ContentsWriter, PartWriter, StagedPart, chunk_count, piece_md5s
 from ricloud_connector.schemas import CONTENTS, RESULTS, result_rows
 
 PART_BYTES = 64 * 1024 * 1024
-COMMITS_TOGETHER = 2
 PART_ROWS = 100_000
 """Where a part is closed. A larger content has a part of its own, or, where the store caps its files, several."""
 
@@ -48,7 +45,7 @@ class _Pair:
 class OpenParts:
     """Fills the parts of one day. Use as a context manager: what is not committed is dropped.
 
-    `committed` is told, in a thread that commits, the ids of the contents that are in the lake now; once at a time.
+    `committed` is told, in the thread that commits, the ids of the contents that are in the lake now.
     """
 
     def __init__(
@@ -58,11 +55,9 @@ class OpenParts:
         self.new_results = 0
         self.new_contents = 0
         self.stored_by_others = 0
-        self._open = _Pair()
-        self._closed = deque[tuple[_Pair, Future[None]]]()
-        self._results_committer = ThreadPoolExecutor(1, thread_name_prefix="ricloud-results")
-        self._committers = ThreadPoolExecutor(COMMITS_TOGETHER, thread_name_prefix="ricloud-commit")
-        self._counting = threading.Lock()
+        self._open, self._closed = _Pair(), _Pair()
+        self._commit: Future[None] | None = None
+        self._committer = ThreadPoolExecutor(1, thread_name_prefix="ricloud-commit")
         self._known: Partition | None = None
         self._whole: pa.Table | None = None
 
@@ -70,8 +65,7 @@ class OpenParts:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._results_committer.shutdown()
-        self._committers.shutdown()
+        self._committer.shutdown()
         self._open.stack.close()
 
     def stored(self, ids: list[str]) -> dict[str, Proven]:
@@ -81,15 +75,11 @@ class OpenParts:
         """
         if self._whole is None:
             self._whole = self._lake.scan(CONTENTS, self._day).whole_results()
-        found = whole_of(self._whole, ids)
-        for pair in self._pairs():
-            found |= {name: pair.proven[name] for name in ids if name in pair.proven}
-        return found
+        return whole_of(self._whole, ids) | self._closed.proven | self._open.proven
 
     def add_results(self, results: list[Result], seen_at: datetime) -> None:
         """Add a row for each result that has none yet."""
-        pairs = self._pairs()
-        fresh = [result for result in results if not any(result.id in pair.seen for pair in pairs)]
+        fresh = [result for result in results if result.id not in self._open.seen and result.id not in self._closed.seen]
         rows = result_rows(fresh, run_id=self._run_id, seen_at=seen_at)
         if self._known is None:
             self._known = self._lake.scan(RESULTS, self._day)
@@ -156,44 +146,32 @@ class OpenParts:
     def commit(self) -> None:
         """Put everything added so far into the lake, results first; it is there when this returns. Raises: LakeError."""
         self._close()
-        while self._closed:
-            self._await_first()
-
-    def _pairs(self) -> list[_Pair]:
-        return [self._open, *(pair for pair, _ in self._closed)]
+        self._settle()
 
     def _close(self) -> None:
-        """Begin to commit what is open, and start anew. Raises: LakeError, also of a pair before it."""
-        while len(self._closed) >= COMMITS_TOGETHER:
-            self._await_first()
-        pair, self._open = self._open, _Pair()
-        # One after the other: a content's result may stand in a pair before its own.
-        results = self._results_committer.submit(self._commit_results, pair)
-        self._closed.append((pair, self._committers.submit(self._commit_contents, pair, results)))
+        """Begin to commit what is open, once the pair before it is committed, and start anew. Raises: LakeError."""
+        self._settle()
+        self._closed, self._open = self._open, _Pair()
+        self._commit = self._committer.submit(self._commit_pair, self._closed)
 
-    def _await_first(self) -> None:
-        self._closed[0][1].result()
-        self._closed.popleft()
-        self._known = self._whole = None
+    def _settle(self) -> None:
+        commit, self._commit = self._commit, None
+        if commit is not None:
+            commit.result()
+            self._closed, self._known, self._whole = _Pair(), None, None
 
-    def _commit_results(self, pair: _Pair) -> None:
-        if pair.results is not None:
-            self.new_results += self._lake.commit(self._day, pair.results.finish())
-
-    def _commit_contents(self, pair: _Pair, results: Future[None]) -> None:
+    def _commit_pair(self, pair: _Pair) -> None:
         with pair.stack:
-            results.result()
-            if pair.contents is None or pair.rows is None:
-                return
-            pair.rows.flush()
-            staged = pair.contents.finish()
-            added = self._lake.commit(self._day, staged)
-        lost = min(len(pair.proven), pair.contents.rows - added)
-        with self._counting:
-            self.new_contents += len(pair.proven) - lost
-            self.stored_by_others += lost
-            if self._committed is not None:
-                self._committed(pair.proven.keys())
+            if pair.results is not None:
+                self.new_results += self._lake.commit(self._day, pair.results.finish())
+            if pair.contents is not None and pair.rows is not None:
+                pair.rows.flush()
+                staged: StagedPart = pair.contents.finish()
+                lost = min(len(pair.proven), pair.contents.rows - self._lake.commit(self._day, staged))
+                self.new_contents += len(pair.proven) - lost
+                self.stored_by_others += lost
+        if pair.proven and self._committed is not None:
+            self._committed(pair.proven.keys())
 
 
 def whole_of(whole: pa.Table, ids: list[str]) -> dict[str, Proven]:

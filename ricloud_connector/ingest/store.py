@@ -19,8 +19,8 @@ from ricloud_connector.overlap import beside
 from ricloud_connector.plan import Plan, batches, plan_batch
 from ricloud_connector.schemas import CONTENTS, QUARANTINE, RESULT_STATES, quarantine_rows, state_rows
 
-FETCHED_AHEAD = 4_000  # results under way or waiting for it: beyond these no more pages are read
-READY_BYTES = 64 * 1024 * 1024  # of contents that wait to be written
+FETCHED_AHEAD = 2_000  # results under way or waiting for it: beyond these no more pages are read
+READY_BYTES = 16 * 1024 * 1024  # of contents that wait to be written
 REJECTIONS_HELD = 10_000
 
 
