@@ -15,11 +15,11 @@ from starlette.responses import JSONResponse
 
 from ricloud_connector import Settings, Window, ingest_results, open_run
 from ricloud_connector.emulator import Behaviour, Emulator
-from ricloud_connector.ingest import days_of
+from ricloud_connector.ingest import days_of, open_parts
 from ricloud_connector.location import Policy
 from ricloud_connector.report import faults_of
 from tests.days import assert_exact_days
-from tests.exactness import assert_exact, provable
+from tests.exactness import Witness, assert_exact, provable
 from tests.other_server import OtherServer, Stored
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -52,6 +52,25 @@ def test_every_result_is_in_the_lake_once_and_acknowledged(emulator, tmp_path):
     assert_exact(tmp_path, emulator)
     assert list(reports) == emulator.days
     assert sum(report.new for report in reports.values()) == len(set(emulator.acknowledged))
+
+
+def test_a_part_is_read_back_and_acknowledged_while_the_next_one_is_filled(tmp_path, monkeypatch):
+    """Every acknowledgement finds its contents whole in the lake, the first ones before the last part is there."""
+    monkeypatch.setattr(open_parts, "PART_ROWS", 20)
+    with Emulator(results=0, days=1, today=NOON.date()) as emulator:
+        for number in range(200):
+            emulator.add_result(content=b"%d" % number, date_created=NOON + timedelta(seconds=number))
+        witness, parts_then = Witness(tmp_path, emulator), list[int]()
+
+        def look(ids: list[str]) -> None:
+            witness(ids)
+            parts_then.append(len(list(tmp_path.glob("data/contents/*/*.parquet"))))
+
+        emulator.on_acknowledge = look
+        run_ingest(emulator, tmp_path)
+        assert_exact(tmp_path, emulator)
+    assert [len(ids) for ids in witness.calls] == [20] * 10
+    assert parts_then[0] < parts_then[-1] == 10
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +19,7 @@ def main() -> None:
     parser.add_argument("--disk", type=Path, default=Path(tempfile.gettempdir()), help="a folder on the disk to write to")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="where the table goes")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are ended and folders removed
     facts = report.machine()
     bench, rows = Bench(QUICK if chosen.quick else FULL, chosen.disk), []
     for name in chosen.only:

@@ -112,6 +112,14 @@ class Bench:
         assert servers.stats()["acknowledged"] == results, servers.stats()
         return cost
 
+    def halves(self, servers: Servers, results: int) -> Cost:
+        """Contents without records: stored, then acknowledged."""
+        servers.reset()
+        with self.folder() as lake:
+            cost, _ = self.told(servers, lake, "contents", "1")
+        assert servers.stats()["acknowledged"] == results, servers.stats()
+        return cost
+
     def vendor(self, servers: Servers, what: str, results: int) -> Cost:
         servers.reset()
         with self.folder() as folder:
@@ -153,12 +161,11 @@ def small(bench: Bench) -> list[Row]:
     sizes = bench.sizes
     name = "small"
     with memory_folder() as root, running(make_feeds(root, sizes.small)) as servers:
-        few = root / "few"
-        few.mkdir()
         urls = _curl_list(root, servers.urls)
         ours = Row(name, "ricloud-connector ingest" + (", with records" if makes_records() else ", contents"), sizes.small)
         rows = [
             ours,
+            Row(name, "ricloud-connector, contents only, in two halves", sizes.small),
             Row(name, "vendor's client, md5, rows by pandas", sizes.vendor),
             Row(name, "vendor's client, md5, contents only", sizes.vendor),
             Row(name, "curl --parallel 64 into md5sum (limit)", sizes.small),
@@ -166,6 +173,7 @@ def small(bench: Bench) -> list[Row]:
         bench.turns(
             [
                 lambda: bench.ours(servers, sizes.small),
+                lambda: bench.halves(servers, sizes.small),
                 lambda: bench.vendor(servers, "full", sizes.vendor),
                 lambda: bench.vendor(servers, "contents", sizes.vendor),
                 lambda: bench.tool(f"curl -sS -Z --parallel-max {IN_FLIGHT} --config {urls} | md5sum"),
