@@ -130,11 +130,10 @@ class OpenParts:
                 rows.flush()
                 added += self._lake.commit(self._day, replace(writer.finish(), piece_md5=piece_md5))
         self._whole = None
-        with self._counting:
-            self.new_contents += 1 if added else 0
-            self.stored_by_others += 0 if added else 1
-            if self._committed is not None:
-                self._committed([content.result.id])
+        self.new_contents += 1 if added else 0
+        self.stored_by_others += 0 if added else 1
+        if self._committed is not None:
+            self._committed([content.result.id])
         return None
 
     def _other_version(self, result: Result) -> str | None:
