@@ -261,6 +261,7 @@ def test_an_hourly_partition_takes_its_hour_into_the_folder_of_its_day(hours, tm
         assert "dagster/partition_row_count" not in record.asset_materialization.metadata
 
 
+@pytest.mark.ci
 def test_hours_are_watched_and_reconciled_as_such(hours, tmp_path):
     defs = hourly(
         hours,
