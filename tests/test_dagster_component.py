@@ -200,6 +200,23 @@ def test_a_subclass_may_change_specs_and_surround_what_is_stored(tmp_path):
         assert_exact(tmp_path, emulator)
 
 
+def test_a_token_among_the_attributes_reaches_no_storage(tmp_path):
+    with Emulator(results=20, days=1, large_bytes=None, token="canary-token") as emulator:
+        settings = emulator.environment()
+        attributes = {
+            "url": settings["RICLOUD_URL"],
+            "token": emulator.token,
+            "content_hosts": [settings["RICLOUD_CONTENT_HOSTS"]],
+            "lake": str(tmp_path / "lake"),
+        }
+        with loaded(attributes) as (_, defs), dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+            job = defs.resolve_job_def("ricloud_ingest")
+            assert job.execute_in_process(partition_key=emulator.days[0].isoformat(), instance=instance).success
+    stored = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"ricloud_ingest" in stored
+    assert b"canary-token" not in stored
+
+
 def test_two_connectors_in_one_code_location_share_no_name():
     with (
         loaded({"key_prefix": "acme/ricloud"}) as (_, acme),
