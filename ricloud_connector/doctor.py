@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ricloud_connector.buckets import library
 from ricloud_connector.errors import RicloudError
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import AVAILABLE
@@ -39,8 +41,13 @@ def examine(environment: Mapping[str, str]) -> Iterator[Check]:
         return
     yield Check("settings", True, f"API {settings.origin}, lake {settings.lake}")
     yield _tried("API", lambda: _ask(settings))
+    if settings.policy.reads_buckets:
+        yield _tried("buckets", lambda: _buckets(settings))
     yield _tried("lake", lambda: _probe(settings))
-    yield _disk(settings.lake)
+    if isinstance(settings.lake, Path):
+        yield _disk(settings.lake, fleeting=False)
+    else:
+        yield _disk(settings.staging or Path(tempfile.gettempdir()), fleeting=True)
 
 
 def _tried(name: str, look: Callable[[], str]) -> Check:
@@ -56,18 +63,24 @@ def _ask(settings: Settings) -> str:
     return f"the token is accepted, and {len(page.items)}{'+' if page.has_more else ''} results are available"
 
 
+def _buckets(settings: Settings) -> str:
+    library()
+    return f"contents are read from {', '.join(sorted(settings.policy.buckets))}, by {' then '.join(settings.policy.read)}"
+
+
 def _probe(settings: Settings) -> str:
-    lake = Lake(settings.lake, origin=settings.origin, run_id=f"doctor-{new_run_id()}")
+    lake = Lake(settings.lake, origin=settings.origin, run_id=f"doctor-{new_run_id()}", scratch=settings.staging)
     with lake.opened():
         whose = f"holds results of organisation {lake.organisation!r}" if lake.organisation else "is empty"
     return f"writable, refuses to replace a file, and {whose}"
 
 
-def _disk(lake: Path) -> Check:
+def _disk(lake: Path, *, fleeting: bool) -> Check:
+    """Of the lake, or where that is in a bucket, of what is under way: that may be `fleeting`, but needs room all the same."""
     folder = next(folder for folder in (lake, *lake.parents) if folder.exists())
     free = shutil.disk_usage(folder).free
     kind = _file_system_of(folder)
-    if kind in FLEETING:
+    if kind in FLEETING and not fleeting:
         return Check(
             "disk", True, f"warning: {folder} is on {kind}, which {FLEETING[kind]}: what is acknowledged is lost with it"
         )

@@ -1,4 +1,4 @@
-"""The commands that look at a lake: `status`, `verify`, `doctor`. Prints; returns exit statuses."""
+"""The commands about a lake: `status`, `verify`, `doctor` look at it, `rebuild` derives. Prints; returns exit statuses."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ricloud_connector.audit import DaySummary, audit, days_of, summarise
+from ricloud_connector.cloud import BucketUrl
 from ricloud_connector.doctor import examine
 from ricloud_connector.errors import LakeError, SettingsError
+from ricloud_connector.ingest import now_utc
 from ricloud_connector.lake import Lake
+from ricloud_connector.records import rebuild_records
 from ricloud_connector.redact import clean
 from ricloud_connector.session import new_run_id
 
@@ -24,7 +27,7 @@ _COLUMNS = ("day", "listed", "stored", "MB", "acked", "waiting", "for", "aside")
 BAR_WIDTH = 14
 
 
-def show_status(root: Path, *, as_json: bool) -> int:
+def show_status(root: Path | BucketUrl, *, as_json: bool) -> int:
     """Print a line per day; 1 where a day cannot be read."""
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     lake = existing_lake(root)
@@ -78,7 +81,7 @@ def _span(span: timedelta) -> str:
     return "now"
 
 
-def verify_lake(root: Path, *, since: datetime | None, until: datetime | None) -> int:
+def verify_lake(root: Path | BucketUrl, *, since: datetime | None, until: datetime | None) -> int:
     """Read every content back; 1 where something is wrong, each named on standard error."""
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     lake = existing_lake(root)
@@ -100,6 +103,23 @@ def verify_lake(root: Path, *, since: datetime | None, until: datetime | None) -
     return 1 if wrong else 0
 
 
+def rebuild_all_records(root: Path | BucketUrl) -> int:
+    """Derive all records anew; 1 where a document gave no rows, each named on standard error."""
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    rows = faults = 0
+    with existing_lake(root).opened() as lake:
+        for report in rebuild_records(lake, at=now_utc()):
+            found = sum(report.rows.values())
+            rows, faults = rows + found, faults + report.quarantined
+            if report.documents or report.quarantined:
+                console.print(f"{report.day}: {found} records of {report.documents} documents", markup=False)
+            for fault in report.rejections:
+                said = f"{fault.reason}: {clean(fault.detail, limit=500)}"
+                errors.print(f"{report.day}: no records: result {clean(fault.result_id)}: {said}", markup=False, soft_wrap=True)
+    console.print(f"{rows} records rebuilt; {faults or 'no'} documents without, or not with all", markup=False)
+    return 1 if faults else 0
+
+
 def run_doctor(environment: Mapping[str, str]) -> int:
     """Print each check; 2 where one is not well, since then a run would do nothing."""
     console = Console(highlight=False)
@@ -110,8 +130,9 @@ def run_doctor(environment: Mapping[str, str]) -> int:
     return 0 if well else 2
 
 
-def existing_lake(root: Path) -> Lake:
+def existing_lake(root: Path | BucketUrl) -> Lake:
     """The lake, to be looked at. Raises: SettingsError where there is none."""
-    if not (root / "data").is_dir():
+    lake = Lake(root, origin="", run_id=new_run_id())
+    if not lake.storage.holds(lake.data):
         raise SettingsError(f"RICLOUD_LAKE={root} holds no lake: there is no folder data in it")
-    return Lake(root, origin="", run_id=new_run_id())
+    return lake

@@ -113,7 +113,12 @@ def open_quarantine(lake: Lake, day: date) -> list[dict[str, Any]]:
     if not partition.parts:
         return []
     stored = set(_whole_ids(lake, day).to_pylist())
-    rows = (row for part in partition.parts for group in read_groups(part.path, QUARANTINE) for row in group.to_pylist())
+    rows = (
+        row
+        for part in partition.parts
+        for group in read_groups(lake.storage.open(part), QUARANTINE)
+        for row in group.to_pylist()
+    )
     return list({row["result_id"]: row for row in rows if row["result_id"] not in stored}.values())
 
 
@@ -125,7 +130,7 @@ def find_rows(lake: Lake, dataset: Dataset, day: date, result_id: str) -> list[d
     rows: list[dict[str, Any]] = []
     for part in partition.parts:
         if part.number in numbers:
-            for group in read_groups(part.path, dataset, columns):
+            for group in read_groups(lake.storage.open(part), dataset, columns):
                 rows += group.filter(pc.equal(group.column(name), result_id)).to_pylist()
     return rows
 

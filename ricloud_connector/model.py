@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 CHUNK_BYTES = 8 * 1024 * 1024
 """Bytes of content in one row of the contents dataset, at most. Part of the lake's format."""
 
 UNDATED = date(1970, 1, 1)
 """The partition of quarantine rows whose result has no usable `date_created`."""
+
+NAMED_AT_MOST = 1000
+"""Results that a report names one by one; beyond it they are counted."""
 
 AVAILABLE, CONSUMED, EXPIRED = "available", "consumed", "expired"
 STATES = frozenset({AVAILABLE, CONSUMED, EXPIRED})
@@ -54,9 +58,8 @@ class SignedUrl:
     expires_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One result as the API listed it.
+class Result(NamedTuple):
+    """One result as the API listed it. A tuple, since it is what a run makes most of.
 
     `id` is exact text; `wire_id` is the same as the API wrote it, for replies. `checksum` is an md5 in lower-case hex and
     `size` in bytes, or None where the API gave nothing that can be one. `extra` is JSON text of all other fields.
@@ -71,7 +74,7 @@ class Result:
     identifier: str | None = None
     type: str | None = None
     url: str | None = None
-    signed_url: SignedUrl | None = field(default=None, repr=False)
+    signed_url: SignedUrl | None = None
     resource: str | None = None
     organisation: str | None = None
     poll: str | None = None
@@ -150,7 +153,13 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Proven:
+class Elsewhere:
+    """A result that somebody acknowledged while it was fetched: it is in a lake already, so nothing is wrong."""
+
+    result: Result
+
+
+class Proven(NamedTuple):
     """What was proven of one result: md5 (hex) and size in bytes."""
 
     checksum: str
@@ -158,11 +167,43 @@ class Proven:
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class ObjectPath:
+    """A place in a bucket, such as `s3://bucket`, for what is done with a `Path` of a lake."""
+
+    bucket: str
+    key: str
+
+    def __truediv__(self, name: str) -> ObjectPath:
+        return ObjectPath(self.bucket, f"{self.key}/{name}" if self.key else name)
+
+    def __str__(self) -> str:
+        return f"{self.bucket}/{self.key}"
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition("/")[2]
+
+    @property
+    def parent(self) -> ObjectPath:
+        return ObjectPath(self.bucket, self.key.rpartition("/")[0])
+
+    def as_uri(self) -> str:
+        return str(self)
+
+
+Place = Path | ObjectPath
+"""Where something of a lake lies: on a local disk, or in a bucket."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class DataFile:
-    """One committed, immutable file of a partition, identified so that a cache of it can tell another file."""
+    """One committed, immutable file of a partition, identified so that a cache of it can tell another file.
+
+    In a bucket, where there is no `inode`, it is a digest of the ETag.
+    """
 
     number: int
-    path: Path
+    path: Place
     size: int
     mtime_ns: int
     inode: int

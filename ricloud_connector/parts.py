@@ -8,9 +8,11 @@ read here verifies: a bit that flips in a column that no md5 covers is found as 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,16 +34,23 @@ ROW_GROUP_ROWS = 10_000
 # What the decoder raises for a damaged file, down to names that are not UTF-8.
 _UNDECODABLE = (OSError, pa.ArrowException, ValueError, LookupError, ArithmeticError)
 
-_CHUNK_FACTS = ("result_id", "chunk_index", "chunk_count", "checksum", "size")
+Source = Path | io.RawIOBase
+"""A Parquet file that is read: on a local disk, or as far as it is asked for."""
+
+_CHUNK_FACTS = ("result_id", "chunk_index", "chunk_count", "checksum", "sha256", "size")
 
 
 @dataclass(frozen=True, slots=True)
 class StagedPart:
-    """A finished, uncommitted file. `fingerprints` are those of its row groups, as they were given to be written."""
+    """A finished, uncommitted file. `fingerprints` are those of its row groups, as they were given to be written.
+
+    `piece_md5` is set where it holds some chunks of one content and nothing else: the md5 of their bytes.
+    """
 
     dataset: Dataset
     path: Path
     fingerprints: tuple[bytes, ...]
+    piece_md5: str | None = None
 
 
 class PartWriter:
@@ -111,18 +120,23 @@ class ContentsWriter:
 
     def add(self, content: Content) -> None:
         """Append one content, chunk by chunk; a staging file is read in chunks and then removed."""
-        size = content.result.size or 0
-        count = max(1, -(-size // CHUNK_BYTES))
+        self.add_chunks(content, range(chunk_count(content)))
+        if isinstance(content.body, Path):
+            discard(content.body)
+
+    def add_chunks(self, content: Content, indexes: range) -> None:
+        """Append some of a content's chunks; its staging file stays."""
+        count = chunk_count(content)
         if isinstance(content.body, bytes):
             self._add_chunk(content.result, content.sha256, content.body, 0, count)
             return
         try:
             with content.body.open("rb") as file:
-                for index in range(count):
+                file.seek(indexes.start * CHUNK_BYTES)
+                for index in indexes:
                     self._add_chunk(content.result, content.sha256, file.read(CHUNK_BYTES), index, count)
         except OSError as error:
             raise LakeError(f"cannot read the staging file {content.body}: {error.strerror}") from error
-        discard(content.body)
 
     def _add_chunk(self, result: Result, sha256: str, chunk: bytes, index: int, count: int) -> None:
         if self._pending_bytes + len(chunk) > ROW_GROUP_BYTES or len(self._columns["result_id"]) >= ROW_GROUP_ROWS:
@@ -151,13 +165,37 @@ class ContentsWriter:
             self._pending_bytes = 0
 
 
-def read_footer(path: Path) -> dict[str, str]:
+def chunk_count(content: Content) -> int:
+    return max(1, -(-(content.result.size or 0) // CHUNK_BYTES))
+
+
+def piece_md5s(content: Content, pieces: Sequence[range]) -> list[str]:
+    """The md5 of each piece of a content in a staging file, once the whole is still what was proven. Raises: LakeError."""
+    assert isinstance(content.body, Path)
+    whole, found = hashlib.md5(usedforsecurity=False), []
+    try:
+        with content.body.open("rb") as file:
+            for piece in pieces:
+                md5 = hashlib.md5(usedforsecurity=False)
+                for _ in piece:
+                    chunk = file.read(CHUNK_BYTES)
+                    md5.update(chunk)
+                    whole.update(chunk)
+                found.append(md5.hexdigest())
+    except OSError as error:
+        raise LakeError(f"cannot read the staging file {content.body}: {error.strerror}") from error
+    if whole.hexdigest() != content.result.checksum:
+        raise LakeError(f"the staging file {content.body} does not hold any more what was downloaded into it")
+    return found
+
+
+def read_footer(path: Source) -> dict[str, str]:
     """What the footer says of a part: `ricloud_format`, `ricloud_organisation`, `ricloud_origin`. Raises: UnreadablePart."""
     with _opened(path) as parquet:
         return _footer_of(parquet)
 
 
-def read_index(path: Path, dataset: Dataset) -> tuple[dict[str, str], pa.Table]:
+def read_index(path: Source, dataset: Dataset) -> tuple[dict[str, str], pa.Table]:
     """What the footer says, and the index columns of each row. Raises: UnreadablePart."""
     with _opened(path, dataset, dataset.index) as parquet:
         return _footer_of(parquet), parquet.read(columns=list(dataset.index)).replace_schema_metadata(None)
@@ -169,28 +207,51 @@ def read_keys(path: Path, dataset: Dataset) -> pa.Table:
         return parquet.read(columns=list(dataset.key))
 
 
-def read_groups(path: Path, dataset: Dataset, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+def read_groups(
+    path: Source, dataset: Dataset, columns: Sequence[str] | None = None, *, name: str | None = None
+) -> Iterator[pa.Table]:
     """The row groups of a part, one at a time; all columns where none are named. Raises: UnreadablePart."""
     names = list(dataset.schema.names if columns is None else columns)
-    with _opened(path, dataset, names) as parquet:
+    with _opened(path, dataset, names, name) as parquet:
         for group in range(parquet.num_row_groups):
             yield parquet.read_row_group(group, columns=names, use_threads=False)
 
 
-def read_chunks(path: Path) -> Iterator[StoredChunk]:
-    """The rows of a contents part, in order; a row group at a time, without copying the bytes. Raises: UnreadablePart."""
-    names = CONTENTS.schema.names  # all of them: those that nobody asks for are verified by decoding them
-    with _opened(path, CONTENTS, names) as parquet:
+def read_chunks(path: Path, name: str | None = None) -> Iterator[StoredChunk]:
+    """The rows of a contents part, in order; a row group at a time, without copying the bytes.
+
+    `name` is what errors call it, where it is not its path. Raises: UnreadablePart.
+    """
+    return chunks_of(read_groups(path, CONTENTS, name=name), name or str(path))
+
+
+def read_chosen(path: Source, dataset: Dataset, choose: Callable[[pa.Table], pa.Array]) -> Iterator[pa.Table]:
+    """The rows that `choose` says of the columns without bytes; the bytes of a group without any are not read.
+
+    Raises: UnreadablePart.
+    """
+    names = dataset.schema.names
+    with _opened(path, dataset, names) as parquet:
         for group in range(parquet.num_row_groups):
-            for batch in parquet.read_row_group(group, columns=names, use_threads=False).to_batches():
-                yield from _chunks_of(batch)
+            chosen = choose(parquet.read_row_group(group, columns=plain_columns(dataset.schema), use_threads=False))
+            if chosen.true_count:
+                yield parquet.read_row_group(group, columns=names, use_threads=False).filter(chosen)
 
 
-def _chunks_of(batch: pa.RecordBatch) -> Iterator[StoredChunk]:
-    offsets, data = _spans(batch.column("content"))
-    facts = [batch.column(name).to_pylist() for name in _CHUNK_FACTS]
-    for row, (result_id, index, count, checksum, size) in enumerate(zip(*facts, strict=True)):
-        yield StoredChunk(result_id, index, count, checksum, size, data[offsets[row] : offsets[row + 1]])
+def chunks_of(groups: Iterable[pa.Table], name: str) -> Iterator[StoredChunk]:
+    """The rows of a contents part's row groups, in order, without copying the bytes. Raises: UnreadablePart.
+
+    The groups hold all columns: those that nobody asks for are verified by decoding them.
+    """
+    for group in groups:
+        for batch in group.to_batches():
+            offsets, data = _spans(batch.column("content"))
+            try:
+                facts = [batch.column(name).to_pylist() for name in _CHUNK_FACTS]
+            except UnicodeDecodeError as error:
+                raise UnreadablePart(f"{name} cannot be decoded: {error}") from error
+            slices = (data[start:end] for start, end in pairwise(offsets.tolist()))
+            yield from map(StoredChunk, *facts, slices)
 
 
 def fingerprint(rows: pa.Table) -> bytes:
@@ -228,24 +289,28 @@ def _footer_of(parquet: pq.ParquetFile) -> dict[str, str]:
 class _opened:  # noqa: N801  # reads as a verb: with _opened(path)
     """A Parquet file that has these columns of a dataset; whatever its decoder raises becomes UnreadablePart."""
 
-    def __init__(self, path: Path, dataset: Dataset | None = None, columns: Sequence[str] = ()) -> None:
-        self._path, self._dataset, self._columns = path, dataset, columns
+    def __init__(
+        self, source: Source, dataset: Dataset | None = None, columns: Sequence[str] = (), name: str | None = None
+    ) -> None:
+        self._source, self._dataset, self._columns = source, dataset, columns
+        self._name = name or str(source)
 
     def __enter__(self) -> pq.ParquetFile:
         try:
-            self._parquet = pq.ParquetFile(self._path, memory_map=False, pre_buffer=False, page_checksum_verification=True)
+            far = not isinstance(self._source, Path)  # then neighbouring columns are asked for together
+            self._parquet = pq.ParquetFile(self._source, memory_map=False, pre_buffer=far, page_checksum_verification=True)
         except _UNDECODABLE as error:
-            raise UnreadablePart(f"{self._path} cannot be read: {error}") from error
+            raise UnreadablePart(f"{self._name} cannot be read: {error}") from error
         if self._dataset is not None:
             schema = self._parquet.schema_arrow
             for name in self._columns:
                 # Parquet's reader passes over a column that is not there, and reads another type as it comes.
                 if schema.names.count(name) != 1 or schema.field(name).type != self._dataset.schema.field(name).type:
                     self._parquet.close()
-                    raise UnreadablePart(f"{self._path} has no column {name} as {self._dataset.name} need it")
+                    raise UnreadablePart(f"{self._name} has no column {name} as {self._dataset.name} need it")
         return self._parquet
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._parquet.close()
         if isinstance(error, _UNDECODABLE):
-            raise UnreadablePart(f"{self._path} cannot be decoded: {error}") from error
+            raise UnreadablePart(f"{self._name} cannot be decoded: {error}") from error

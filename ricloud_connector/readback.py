@@ -1,4 +1,4 @@
-"""What is read back from the lake and proven: the only place that makes a `VerifiedCommit`. I/O: local files.
+"""What is read back from the lake and proven: the only place that makes a `VerifiedCommit`. I/O: the lake's files.
 
 An acknowledgement lets the API delete the content, so it takes more than having written it: the file is made durable,
 opened anew, decoded, and every content in it hashed.
@@ -6,17 +6,19 @@ opened anew, decoded, and every content in it hashed.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, NoReturn
 
-from ricloud_connector import disk
+import pyarrow as pa
+
 from ricloud_connector.errors import UnreadablePart
 from ricloud_connector.model import DataFile, Proven
 from ricloud_connector.partition import Partition
-from ricloud_connector.parts import StagedPart, fingerprint, plain_columns, read_chunks, read_groups
+from ricloud_connector.parts import StagedPart, chunks_of, fingerprint, read_chunks, read_groups
 from ricloud_connector.schemas import CONTENTS
-from ricloud_connector.verify import prove_chunks
+from ricloud_connector.verify import StoredChunk, prove_chunks
 
 _SEAL: Final = object()
 
@@ -62,11 +64,13 @@ def read_back(partition: Partition, numbers: Iterable[int]) -> Iterator[Verified
     if partition.dataset is not CONTENTS:
         raise TypeError("only contents are read back for acknowledgement")
     files = [partition.parts[number] for number in sorted(set(numbers))]
-    for folder in files[0].path.parents[:3] if files else ():  # created_date=, contents, data: `Lake.opened` saw to the rest
-        disk.sync(folder)
+    if files:
+        partition.storage.settle_folder(files[0].path.parent)
     for file in files:
-        disk.settle(file.path)
-        found = dict(prove_chunks(read_chunks(file.path), str(file.path)))
+        together = [partition.parts[number] for number in partition.parts_with(file.number)]
+        if not together:
+            continue  # a beginning alone proves nothing; it is read with the end of its content
+        found = dict(prove_chunks(_settled_chunks(partition, together), str(file.path)))
         if found.keys() != partition.ids_in(file.number):
             raise UnreadablePart(
                 f"{file.path} holds other results than its index says. If the file is as it was written, remove the "
@@ -75,15 +79,39 @@ def read_back(partition: Partition, numbers: Iterable[int]) -> Iterator[Verified
         yield VerifiedCommit(_SEAL, file, found)
 
 
+def _settled_chunks(partition: Partition, files: list[DataFile]) -> Iterator[StoredChunk]:
+    """The rows of some parts, one part after the other, each durable and read fresh."""
+    for file in files:
+        with partition.storage.settled(file) as path:
+            yield from read_chunks(path, str(file.path))
+
+
 def prove_staged(staged: StagedPart) -> None:
     """Step 4: decode a staged file; every row must be there as it was given, and every content must hash to its checksum.
 
     A fault between the download and the file (memory, encoder) is found here, while it can still be thrown away.
     Raises: UnreadablePart.
     """
-    groups = read_groups(staged.path, staged.dataset, plain_columns(staged.dataset.schema))
-    if tuple(map(fingerprint, groups)) != staged.fingerprints:
-        raise UnreadablePart(f"{staged.path} does not decode to the rows that were written")
-    if staged.dataset is CONTENTS:
-        for _ in prove_chunks(read_chunks(staged.path), str(staged.path)):
+    fingerprints: list[bytes] = []
+    groups = _noted(read_groups(staged.path, staged.dataset), fingerprints)
+    if staged.piece_md5 is not None:
+        md5 = hashlib.md5(usedforsecurity=False)
+        for chunk in chunks_of(groups, str(staged.path)):
+            md5.update(chunk.content)
+        if md5.hexdigest() != staged.piece_md5:
+            raise UnreadablePart(f"{staged.path} does not decode to the bytes that were written")
+    elif staged.dataset is CONTENTS:
+        for _ in prove_chunks(chunks_of(groups, str(staged.path)), str(staged.path)):
             pass
+    else:
+        for _ in groups:
+            pass
+    if tuple(fingerprints) != staged.fingerprints:
+        raise UnreadablePart(f"{staged.path} does not decode to the rows that were written")
+
+
+def _noted(groups: Iterable[pa.Table], fingerprints: list[bytes]) -> Iterator[pa.Table]:
+    """The row groups as they pass, with their fingerprints written down."""
+    for group in groups:
+        fingerprints.append(fingerprint(group))
+        yield group

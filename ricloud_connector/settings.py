@@ -14,6 +14,7 @@ from datetime import date
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ricloud_connector.cloud import BucketUrl, Cloud
 from ricloud_connector.errors import SettingsError
 from ricloud_connector.lake import absolute_lake
 from ricloud_connector.location import Policy
@@ -26,14 +27,15 @@ READ_KINDS = ("signed_url", "bucket")
 VARIABLES = {
     "RICLOUD_URL": "The API's base URL; https, or http to this machine.",
     "RICLOUD_TOKEN": "The API's key token.",
-    "RICLOUD_LAKE": "The lake's folder. There is no default: a relative folder in a container would be written, acknowledged "
-    "and thrown away.",
+    "RICLOUD_LAKE": "The lake: a folder, `s3://bucket/prefix` or `gs://bucket/prefix`. There is no default: a relative folder "
+    "in a container would be written, acknowledged and thrown away.",
     "RICLOUD_START_DATE": "First partition, `YYYY-MM-DD`; default `2020-01-01`.",
-    "RICLOUD_STAGING": "A local folder for contents under way; default `<lake>/control/staging`.",
+    "RICLOUD_STAGING": "A local folder for contents under way; default `<lake>/control/staging`, of a lake in a bucket "
+    "the system's temporary folder.",
     "RICLOUD_CONTENT_HOSTS": "`host` or `host:port`, comma-separated: may be read although not https or not public.",
     "RICLOUD_LOCAL_ROOT": "The only folder below which `local://` contents are read; unset, none is.",
     "RICLOUD_READ": "`signed_url`, `bucket`, or both in the order to try.",
-    "RICLOUD_BUCKETS": "Buckets that may be read.",
+    "RICLOUD_BUCKETS": "Buckets whose contents may be read, comma-separated; unset, none is.",
     "RICLOUD_PROXY": "A proxy for both HTTP clients; what may be reached is then its decision.",
 }
 """Every variable and what it means, as the configuration reference says it."""
@@ -44,14 +46,18 @@ _TOKEN = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything a run needs to know, checked. `staging` is for contents under way, the default lies in the lake."""
+    """Everything a run needs to know, checked.
+
+    `staging` is for contents under way; the default lies in the lake, or in the system's temporary folder for one in a bucket.
+    """
 
     url: str
     token: Secret
-    lake: Path
+    lake: Path | BucketUrl
     start_date: date = FIRST_DAY
     staging: Path | None = None
     policy: Policy = field(default_factory=Policy)
+    cloud: Cloud = field(default_factory=Cloud)
     proxy: str | None = None
     concurrency: int = 64
     api_deadline_s: float = 30.0
@@ -67,10 +73,12 @@ class Settings:
         """Read every `RICLOUD_*` name. Raises: SettingsError naming the variable and the line to set."""
         given = _given(environment)
         hosts = _split(given.get("RICLOUD_CONTENT_HOSTS"))
+        proxy = check_proxy(given.get("RICLOUD_PROXY"))
+        cloud = Cloud.from_environment(environment, proxy)
         return cls(
             url=check_url(_needed(given, "RICLOUD_URL", VENDOR_URL), hosts),
             token=check_token(_needed(given, "RICLOUD_TOKEN", "<your key token>")),
-            lake=absolute_lake(_needed(given, "RICLOUD_LAKE", "/srv/ricloud-lake")),
+            lake=absolute_lake(_needed(given, "RICLOUD_LAKE", "/srv/ricloud-lake"), cloud),
             start_date=check_start_date(given.get("RICLOUD_START_DATE")),
             staging=_absolute(given.get("RICLOUD_STAGING")),
             policy=check_policy(
@@ -79,13 +87,16 @@ class Settings:
                 local_root=given.get("RICLOUD_LOCAL_ROOT"),
                 read=_split(given.get("RICLOUD_READ")),
             ),
-            proxy=check_proxy(given.get("RICLOUD_PROXY")),
+            cloud=cloud,
+            proxy=proxy,
         )
 
 
-def lake_of(environment: Mapping[str, str]) -> Path:
-    """The lake's folder, for what needs nothing else. Raises: SettingsError."""
-    return absolute_lake(_needed(_given(environment), "RICLOUD_LAKE", "/srv/ricloud-lake"))
+def lake_of(environment: Mapping[str, str]) -> Path | BucketUrl:
+    """The lake, for what needs nothing else. Raises: SettingsError."""
+    given = _given(environment)
+    cloud = Cloud.from_environment(environment, check_proxy(given.get("RICLOUD_PROXY")))
+    return absolute_lake(_needed(given, "RICLOUD_LAKE", "/srv/ricloud-lake"), cloud)
 
 
 def check_url(url: str, content_hosts: tuple[str, ...] = ()) -> str:

@@ -12,6 +12,9 @@ from pydantic_core import PydanticUndefined
 from ricloud_connector.cli import cli
 from ricloud_connector.dagster import RicloudComponent
 from ricloud_connector.dagster.checks import CHECKS
+from ricloud_connector.dagster.records import CHECKS as RECORDS_CHECKS
+from ricloud_connector.records.known import KNOWN_FIELDS
+from ricloud_connector.records.rows import EXTRA_FIELD, META
 from ricloud_connector.schemas import DATASETS
 from ricloud_connector.settings import VARIABLES
 
@@ -55,6 +58,9 @@ def _configuration() -> Iterator[str]:
     yield "Each warns; one that is named in `checks: {blocking: [...]}` is an error and holds back what comes after it."
     yield ""
     yield from _table("check", "says", ((f"`{check.name}` on `{check.asset}`", check.description) for check in CHECKS))
+    yield "The asset `records` brings two of its own, which never block:"
+    yield ""
+    yield from _table("check", "says", ((f"`{name}` on `records`", said) for name, said in RECORDS_CHECKS.items()))
 
 
 def _attributes(model: type) -> Iterator[str]:
@@ -95,6 +101,20 @@ def _dictionary() -> Iterator[str]:
         for field in dataset.schema:
             yield f"| `{field.name}` | `{field.type}` | {field.metadata[b'description'].decode()} |"
         yield ""
+    yield "## records"
+    yield ""
+    yield "A row per `result_id`, `record_index`, in `<lake>/data/records/ricloud_feed=<identifier>/created_date=YYYY-MM-DD/`."
+    yield ""
+    yield "| column | type | meaning |"
+    yield "| --- | --- | --- |"
+    for field in META:
+        yield f"| `{field.name}` | `{field.type}` | {field.metadata[b'description'].decode()} |"
+    yield "| the record's own fields | as the documents have them | one column each; known ones below |"
+    yield f"| `{EXTRA_FIELD.name}` | `{EXTRA_FIELD.type}` | {EXTRA_FIELD.metadata[b'description'].decode()} |"
+    yield ""
+    yield "The vendor publishes no complete schema of any feed. Fields whose meaning it tells:"
+    yield ""
+    yield from _table("field", "meaning", ((f"`{name}`", meaning) for name, meaning in KNOWN_FIELDS.items()))
 
 
 def _commands() -> Iterator[str]:

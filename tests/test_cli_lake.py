@@ -1,5 +1,6 @@
 """`plan`, `acknowledge`, `quarantine`, `results` and `completion`: what they show, what they leave alone, how they exit."""
 
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -167,3 +168,14 @@ def test_the_installed_command_completes_and_exits_as_its_help_says(tmp_path):
     assert "holds nothing about result x" in unknown.stderr
     told = run_command("--help").stdout
     assert all(code in told for code in ("0  ", "1  ", "2  ", "130  "))
+
+
+def test_the_bytes_of_a_result_go_to_standard_output(machine):
+    assert machine.run("ingest", *DAY).exit_code in (0, 1)
+    good = next(result for result in machine.emulator.results() if result.id in machine.emulator.acknowledged)
+    shown = machine.run("content", good.id)
+    assert shown.exit_code == 0
+    assert hashlib.md5(shown.stdout_bytes).hexdigest() == good.checksum
+    missing = machine.run("content", "nothing")
+    assert missing.exit_code == 1
+    assert "holds no content of result nothing" in missing.stderr

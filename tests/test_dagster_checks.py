@@ -16,6 +16,7 @@ from ricloud_connector.schemas import RESULTS, RESULTS_SCHEMA
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DAY = NOON.date()
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+OF_RECORDS = {"every_document_gave_its_records", "columns_are_unchanged"}
 NAMES = {"contents_proven", "none_quarantined", "counts_agree", "none_expiring", "none_overdue"}
 
 
@@ -54,7 +55,7 @@ def offenders(evaluation) -> list[dict]:
 def test_where_all_is_well_every_check_passes_and_says_what_it_looked_at(emulator, tmp_path):
     done, found = run(emulator, tmp_path)
     assert done.success
-    assert set(found) == NAMES
+    assert set(found) == NAMES | OF_RECORDS
     assert all(evaluation.passed for evaluation in found.values())
     assert found["contents_proven"].metadata["ricloud/looked_at"].value == 4
     assert "ricloud/first_offenders" not in found["contents_proven"].metadata
@@ -131,7 +132,7 @@ def test_old_days_are_looked_at_only_by_their_own_runs(emulator, tmp_path):
 
 def test_without_acknowledgements_or_checks_there_are_fewer(tmp_path):
     assert {key.name for key in build_ricloud_definitions(acknowledge=False).resolve_asset_graph().asset_check_keys} == (
-        NAMES - {"none_overdue"}
+        (NAMES | OF_RECORDS) - {"none_overdue"}
     )
     nothing = build_ricloud_definitions(checks=CheckSettings(enabled=False))
     assert not nothing.resolve_asset_graph().asset_check_keys

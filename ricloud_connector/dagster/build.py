@@ -11,11 +11,13 @@ import dagster as dg
 
 from ricloud_connector.dagster.assets import build_assets
 from ricloud_connector.dagster.checks import CheckSettings, build_checks
-from ricloud_connector.dagster.place import KINDS, Execute, Place, Translate
+from ricloud_connector.dagster.place import ASSETS, KINDS, Execute, Place, Translate
+from ricloud_connector.dagster.records import build_records
 from ricloud_connector.dagster.resource import RicloudResource
 from ricloud_connector.dagster.schedule import ReconcileSettings, build_schedule
 from ricloud_connector.dagster.sensor import SensorSettings, build_sensor
 from ricloud_connector.ingest import Selection
+from ricloud_connector.records import Contracts, check_contracts
 from ricloud_connector.settings import check_start_date
 
 Partitions = Literal["daily", "hourly"]
@@ -36,17 +38,21 @@ def build_ricloud_definitions(
     pool: str | None = None,
     sensor: SensorSettings | None = None,
     reconcile: ReconcileSettings | None = None,
+    contracts: Contracts | None = None,
     checks: CheckSettings | None = None,
     freshness: dg.FreshnessPolicy | None = None,
     get_asset_spec: Translate | None = None,
     execute: Execute | None = None,
     executor: dg.ExecutorDefinition | None = dg.in_process_executor,
 ) -> dg.Definitions:
-    """The assets `results`, `contents` and `acknowledgements` under `key_prefix`, and what runs and checks them.
+    """The assets `results`, `contents`, `records` and `acknowledgements` under `key_prefix`, and what runs and checks them.
 
     The job `<prefix>_ingest`, the sensor `<prefix>_new_results`, the schedule `<prefix>_reconcile`, the resource `<prefix>`
     and the pool `<prefix>` are named after the prefix, so that connectors of two organisations can live in one code
     location. Sensor and schedule are stopped until a user starts them, since acknowledgements are irreversible.
+
+    `contracts` says by feed (`*`: all others) what becomes of fields that its columns do not have: `evolve` makes columns of
+    them (the default), `freeze` quarantines the record, `discard` puts them into `_extra`.
 
     Partitions are UTC days, or hours, from `start_date` (unset: RICLOUD_START_DATE, else 2020-01-01), the present one
     included; the lake's folders are daily either way. `selection` and `acknowledge` are what a run does that is told
@@ -73,13 +79,14 @@ def build_ricloud_definitions(
     )
     job = dg.define_asset_job(
         f"{name}_ingest",
-        selection=dg.AssetSelection.assets(*(place.key(asset) for asset in ("results", "contents", "acknowledgements"))),
-        description="List, store and acknowledge the results of a partition.",
+        selection=dg.AssetSelection.assets(*(place.key(asset) for asset in ASSETS)),
+        description="List, store, make records of and acknowledge the results of a partition.",
         executor_def=dg.in_process_executor,
     )
+    checks = checks or CheckSettings()
     return dg.Definitions(
-        assets=build_assets(place),
-        asset_checks=build_checks(place, checks or CheckSettings()),
+        assets=[*build_assets(place), build_records(place, check_contracts(contracts), checks=checks.enabled)],
+        asset_checks=build_checks(place, checks),
         jobs=[job],
         sensors=[build_sensor(place, job.name, start, sensor or SensorSettings())],
         schedules=[build_schedule(place, job.name, start, reconcile or ReconcileSettings())],

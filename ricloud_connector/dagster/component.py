@@ -21,6 +21,7 @@ from ricloud_connector.dagster.sensor import SensorSettings
 from ricloud_connector.errors import SettingsError
 from ricloud_connector.ingest import DayReport, Run, Selection
 from ricloud_connector.model import AVAILABLE
+from ricloud_connector.records.rows import Contract
 from ricloud_connector.settings import check_start_date
 
 _ENV = re.compile(r"\s*\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}\s*")
@@ -166,6 +167,13 @@ class RicloudComponent(dg.Component, dg.Model, dg.Resolvable):
     poll: Annotated[str | None, _about("Only results of this poll.")] = None
     task: Annotated[str | None, _about("Only results of this task.")] = None
     acknowledge: Annotated[bool, _about("Acknowledge what is proven in the lake; false: store only.")] = True
+    contracts: Annotated[
+        dict[str, Contract],
+        _about(
+            "By feed (`*`: all others), what becomes of fields that its columns do not have: `evolve`, `freeze`, `discard`.",
+            {"ios_messages.messages": "freeze"},
+        ),
+    ] = {}  # noqa: RUF012  # likewise
     concurrency: Annotated[int | None, _about("Contents read at a time.", advanced=True), Field(ge=1, le=512)] = None
     staging: Annotated[str | None, _about("A local folder for contents under way. Unset: RICLOUD_STAGING.", advanced=True)] = (
         None
@@ -242,6 +250,7 @@ class RicloudComponent(dg.Component, dg.Model, dg.Resolvable):
             pool=self.pool,
             sensor=self.sensor.settings(),
             reconcile=self.reconcile.settings(),
+            contracts=self.contracts,
             checks=self.checks.settings(),
             freshness=None if self.freshness is None else self.freshness.policy(),
             get_asset_spec=self.get_asset_spec,

@@ -30,12 +30,17 @@ Metadata = Mapping[str, Any]
 
 def column_schema(dataset: Dataset) -> dg.TableSchema:
     """The dataset's columns with types and descriptions."""
-    return dg.TableSchema([_column(field) for field in dataset.schema])
+    return columns_of_schema(dataset.schema)
 
 
-def definition_metadata(dataset: Dataset) -> Metadata:
+def columns_of_schema(schema: pa.Schema) -> dg.TableSchema:
+    """Columns with types and, where there are any, descriptions; a feed's own names are the server's text."""
+    return dg.TableSchema([_column(field) for field in schema])
+
+
+def definition_metadata(schema: pa.Schema) -> Metadata:
     """What an asset says of itself before any run."""
-    return {"dagster/column_schema": column_schema(dataset), "dagster/storage_kind": "parquet"}
+    return {"dagster/column_schema": columns_of_schema(schema), "dagster/storage_kind": "parquet"}
 
 
 def partition_metadata(lake: Lake, dataset: Dataset, report: DayReport, now: datetime) -> Metadata:
@@ -107,7 +112,9 @@ def _preview(results: Partition) -> Metadata:
     """A few of the rows that were stored last, as text."""
     if not results.parts:
         return {}
-    rows = next(read_groups(results.parts[-1].path, RESULTS, PREVIEW_COLUMNS)).slice(0, PREVIEW_ROWS).to_pylist()
+    rows = (
+        next(read_groups(results.storage.open(results.parts[-1]), RESULTS, PREVIEW_COLUMNS)).slice(0, PREVIEW_ROWS).to_pylist()
+    )
     schema = dg.TableSchema([dg.TableColumn(name, "string") for name in PREVIEW_COLUMNS])
     records = [dg.TableRecord({name: "" if row[name] is None else clean(str(row[name])) for name in row}) for row in rows]
     return {"ricloud/preview": dg.MetadataValue.table(records, schema)}
@@ -135,4 +142,4 @@ def _rejections(report: DayReport) -> list[dg.TableRecord]:
 
 def _column(field: pa.Field) -> dg.TableColumn:
     description = (field.metadata or {}).get(b"description", b"").decode()
-    return dg.TableColumn(field.name, str(field.type), description)
+    return dg.TableColumn(clean(field.name), clean(str(field.type), limit=1000), description or None)

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
+import pyarrow as pa
 
 from ricloud_connector.dagster.metadata import definition_metadata
 from ricloud_connector.ingest import DayReport, Run, Selection
 from ricloud_connector.model import Window
-from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, RESULTS, Dataset
+from ricloud_connector.records.rows import schema_of
+from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, RESULTS
 
 KINDS = frozenset({"ricloud", "parquet"})
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -19,18 +21,21 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 @dataclass(frozen=True)
 class _Kind:
-    dataset: Dataset
+    schema: pa.Schema
     description: str
     deps: tuple[str, ...] = ()
 
 
 ASSETS = {
-    "results": _Kind(RESULTS, "A row per result, as it was first listed by the API. Signed URLs are never stored."),
+    "results": _Kind(RESULTS.schema, "A row per result, as it was first listed by the API. Signed URLs are never stored."),
     "contents": _Kind(
-        CONTENTS, "The bytes of every available result whose md5 is what the API lists, exactly once.", ("results",)
+        CONTENTS.schema, "The bytes of every available result whose md5 is what the API lists, exactly once.", ("results",)
+    ),
+    "records": _Kind(
+        schema_of({}), "The rows inside JSON results, typed, a dataset per feed; derived from contents alone.", ("contents",)
     ),
     "acknowledgements": _Kind(
-        ACKNOWLEDGEMENTS,
+        ACKNOWLEDGEMENTS.schema,
         "What was acknowledged at the API, each after its content was read back from the lake.",
         ("contents",),
     ),
@@ -92,7 +97,7 @@ class Place:
             group_name=self.group_name,
             owners=list(self.owners),
             tags=dict(self.tags),
-            metadata=definition_metadata(kind.dataset),
+            metadata=definition_metadata(kind.schema),
             freshness_policy=self.freshness,
         )
         return spec if self.translate is None else self.translate(RicloudAsset(name, spec))
