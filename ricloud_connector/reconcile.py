@@ -21,6 +21,7 @@ from ricloud_connector.ingest import Run, Selection
 from ricloud_connector.model import AVAILABLE, CONSUMED, Rejection, Result, Window
 from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, QUARANTINE, RESULT_STATES, RESULTS, Dataset
 
+SOON = timedelta(days=1)
 BEGIN, END = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
 DAYS_REMEMBERED = 64  # indexes of days held at a time: lists come in the order of time, or nearly so
 
@@ -31,7 +32,8 @@ class Survey:
 
     `missing` are available and neither stored nor in quarantine, `unacknowledged` are stored and still available,
     `quarantined` may work now, `lost` are called consumed by the API and the lake knows nothing of them, `unrecorded` were
-    stored and acknowledged by a run that died before it could write that down. `cut` says that time ran out.
+    stored and acknowledged by a run that died before it could write that down. `cut` says that time ran out. `expiring`
+    counts what is not stored and has a signed URL that ends within a day, after which the API may give none.
     """
 
     missing: Counter[date] = field(default_factory=Counter)
@@ -40,6 +42,7 @@ class Survey:
     lost: Counter[date] = field(default_factory=Counter)
     unrecorded: Counter[date] = field(default_factory=Counter)
     undated: int = 0
+    expiring: int = 0
     oldest_unacknowledged: datetime | None = None
     cut: bool = False
 
@@ -91,7 +94,10 @@ def _compare_available(page: Iterable[Result | Rejection], held: _Held, found: S
             found.oldest_unacknowledged = item.date_created
         if item.id in held.ids(CONTENTS, item.day):
             found.unacknowledged[item.day] += 1
-        elif item.id in held.ids(QUARANTINE, item.day):
+            continue
+        ends = None if item.signed_url is None else item.signed_url.expires_at
+        found.expiring += ends is not None and ends < held.soon
+        if item.id in held.ids(QUARANTINE, item.day):
             found.quarantined[item.day] += 1
         else:
             found.missing[item.day] += 1
@@ -118,6 +124,7 @@ class _Held:
 
     def __init__(self, run: Run) -> None:
         self._lake = run.lake
+        self.soon = run.now() + SOON
         self.ids = lru_cache(maxsize=DAYS_REMEMBERED)(self._ids)
 
     def _ids(self, dataset: Dataset, day: date) -> frozenset[str]:

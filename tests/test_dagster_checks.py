@@ -67,7 +67,7 @@ def test_a_quarantined_result_is_named_as_plain_text_whatever_its_id(emulator, t
     assert done.success, "it only warns"
     verdict = found["none_quarantined"]
     assert (verdict.passed, verdict.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert verdict.description == "Not so for 1 results: No result is in quarantine."
+    assert verdict.description == "1 results are in quarantine."
     (row,) = offenders(verdict)
     assert (row["day"], row["result_id"]) == ("2026-11-20", "[x](https://evil.example)")
     assert row["detail"].startswith("checksum_mismatch")

@@ -58,10 +58,11 @@ def test_what_is_scaffolded_loads_as_it_is():
             assert component.start_date.endswith("-01")
 
 
-def test_every_attribute_reaches_what_it_is_about():
+def test_every_attribute_reaches_what_it_is_about(monkeypatch):
+    monkeypatch.setenv("ACME_TOKEN", "canary-token")
     attributes = {
         "url": "https://api.example",
-        "token": "canary-token",
+        "token": "{{ env.ACME_TOKEN }}",
         "lake": "/srv/lake",
         "start_date": "2026-11-01",
         "partitions": "hourly",
@@ -85,7 +86,7 @@ def test_every_attribute_reaches_what_it_is_about():
     }
     with loaded(attributes) as (component, defs):
         assert "canary-token" not in repr(component)
-        settings = component._resource().settings()
+        settings = component._resource().process_config_and_initialize().settings()
         assert (settings.url, settings.token.reveal(), settings.concurrency) == ("https://api.example", "canary-token", 7)
         graph = defs.resolve_asset_graph()
         assert keys_of(defs) == {f"acme/ricloud/{name}" for name in NAMES}
@@ -128,6 +129,8 @@ def test_every_attribute_reaches_what_it_is_about():
         ({"checks": {"blocking": ["no_such_check"]}}, "no check is called no_such_check"),
         ({"states": ["nonsense"]}, "states are of available, consumed, expired"),
         ({"tokn": "x"}, "tokn"),
+        ({"token": "canary-token"}, "a secret is named, not written"),
+        ({"proxy": "http://user:password@proxy.example"}, "a secret is named, not written"),
     ],
 )
 def test_a_wrong_attribute_is_named(attributes, said):
@@ -179,13 +182,14 @@ class Mine(RicloudComponent):
 SEEN: list = []
 
 
-def test_a_subclass_may_change_specs_and_surround_what_is_stored(tmp_path):
+def test_a_subclass_may_change_specs_and_surround_what_is_stored(tmp_path, monkeypatch):
     SEEN.clear()
     with Emulator(results=20, days=2, large_bytes=None) as emulator:
         settings = emulator.environment()
+        monkeypatch.setenv("ACME_TOKEN", settings["RICLOUD_TOKEN"])
         component = Mine(
             url=settings["RICLOUD_URL"],
-            token=settings["RICLOUD_TOKEN"],
+            token=dg.EnvVar("ACME_TOKEN"),
             content_hosts=[settings["RICLOUD_CONTENT_HOSTS"]],
             lake=str(tmp_path),
         )
@@ -198,6 +202,33 @@ def test_a_subclass_may_change_specs_and_surround_what_is_stored(tmp_path):
                 assert job.execute_in_process(partition_key=day.isoformat(), instance=instance).success
         assert [report.day for report in SEEN] == list(emulator.days)
         assert_exact(tmp_path, emulator)
+
+
+def test_a_token_is_in_no_definition_and_in_no_storage(tmp_path, monkeypatch):
+    with Emulator(results=20, days=1, large_bytes=None, token="canary-token") as emulator:
+        settings = emulator.environment()
+        monkeypatch.setenv("ACME_TOKEN", emulator.token)
+        attributes = {
+            "url": settings["RICLOUD_URL"],
+            "token": "{{ env.ACME_TOKEN }}",
+            "content_hosts": [settings["RICLOUD_CONTENT_HOSTS"]],
+            "lake": str(tmp_path / "lake"),
+        }
+        with loaded(attributes) as (_, defs), dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+            job = defs.resolve_job_def("ricloud_ingest")
+            defaults = job.run_config_schema.config_type.fields["resources"].default_value_as_json_str
+            assert '"ACME_TOKEN"' in defaults
+            assert "canary-token" not in defaults, "Dagster stores these with each run's job"
+            assert job.execute_in_process(partition_key=emulator.days[0].isoformat(), instance=instance).success
+    stored = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"ricloud_ingest" in stored
+    assert b"canary-token" not in stored
+
+
+def test_a_token_that_is_written_out_in_python_is_refused_and_not_repeated():
+    with pytest.raises(ValueError, match="token") as raised:
+        RicloudComponent(token="canary-token")
+    assert "canary-token" not in str(raised.value)
 
 
 def test_two_connectors_in_one_code_location_share_no_name():
@@ -261,6 +292,7 @@ def test_an_hourly_partition_takes_its_hour_into_the_folder_of_its_day(hours, tm
         assert "dagster/partition_row_count" not in record.asset_materialization.metadata
 
 
+@pytest.mark.ci
 def test_hours_are_watched_and_reconciled_as_such(hours, tmp_path):
     defs = hourly(
         hours,

@@ -96,12 +96,13 @@ def test_the_compose_file_keeps_lake_and_database_on_volumes():
     (found,) = snippets("yaml", "compose")
     compose = yaml.safe_load(found.values[0])
     kept = set(compose["volumes"])
-    for name in ("user_code", "webserver", "daemon"):
-        service = compose["services"][name]
-        assert "lake" in {volume.partition(":")[0] for volume in service["volumes"]} & kept
-        assert service["environment"]["RICLOUD_LAKE"] == "/lake"
-    assert compose["services"]["postgres"]["volumes"][0].partition(":")[0] in kept
-    assert "${RICLOUD_TOKEN:?" in compose["services"]["daemon"]["environment"]["RICLOUD_TOKEN"]
+    code = compose["services"]["user_code"]
+    assert "lake:/lake" in code["volumes"]
+    assert code["environment"]["RICLOUD_LAKE"] == "/lake"
+    for name, service in compose["services"].items():
+        assert {volume.partition(":")[0] for volume in service["volumes"] if volume[0] != "."} <= kept
+        assert ("RICLOUD_TOKEN" in service["environment"]) == (name == "user_code"), "the token is where it is needed"
+    assert code["environment"]["RICLOUD_TOKEN"].startswith("${RICLOUD_TOKEN:?")
 
 
 def test_units_say_when_and_what():

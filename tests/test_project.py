@@ -96,6 +96,7 @@ def test_dg_lists_scaffolds_checks_and_launches(tmp_path, emulator):
         "RICLOUD_LAKE": str(tmp_path / "lake"),
         "REPORTS": str(tmp_path / "reports"),
         "DAGSTER_HOME": str(home),
+        "ACME_TOKEN": "canary-token",
         "PYTHONPATH": str(project / "src"),
     }
 
@@ -105,7 +106,7 @@ def test_dg_lists_scaffolds_checks_and_launches(tmp_path, emulator):
     assert TYPE in run("list", "components", "--json")
     run("scaffold", "defs", TYPE, "acme")
     with (project / "src" / NAME / "defs" / "acme" / "defs.yaml").open("a") as file:
-        file.write("  key_prefix: acme\n")
+        file.write('  key_prefix: acme\n  token: "{{ env.ACME_TOKEN }}"\nrequirements:\n  env: [ACME_TOKEN]\n')
     run("check", "yaml")
     run("check", "defs")
     day = emulator.days[0]

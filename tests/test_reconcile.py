@@ -150,3 +150,16 @@ def test_a_wrong_state_in_the_config_fails_in_clear_words(emulator, tmp_path):
     config = {"ops": {"ricloud_store": {"config": {"states": ["finished"]}}}}
     with pytest.raises(dg.Failure, match="finished"):
         job.execute_in_process(partition_key="2026-11-20", instance=location.instance, run_config=config)
+
+
+def test_what_is_not_stored_and_may_soon_have_no_signed_url_is_counted(emulator, tmp_path):
+    location = at(emulator, tmp_path)
+    location.now = datetime.now(UTC)
+    emulator.add_result(content=b"x", date_created=location.now)
+    for lifetime, expiring in ((timedelta(days=9), 0), (timedelta(hours=23), 1)):
+        emulator.behaviour = Behaviour(signature_lifetime_s=lifetime.total_seconds())
+        (request,) = location.reconcile()
+        assert location.observation()["ricloud/expiring"] == expiring
+    location.run(request)
+    location.reconcile()
+    assert location.observation()["ricloud/expiring"] == 0

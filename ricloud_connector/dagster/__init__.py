@@ -1,5 +1,8 @@
 """The Dagster face: a component, a resource, assets with checks, a job, a sensor, a schedule. Nothing else imports dagster."""
 
+from dagster_shared.libraries import DagsterLibraryRegistry
+
+from ricloud_connector import __version__
 from ricloud_connector.dagster.build import build_ricloud_definitions
 from ricloud_connector.dagster.checks import CheckSettings
 from ricloud_connector.dagster.component import RicloudComponent
@@ -19,3 +22,5 @@ __all__ = [
     "SensorSettings",
     "build_ricloud_definitions",
 ]
+
+DagsterLibraryRegistry.register("ricloud-connector", __version__, is_dagster_package=False)

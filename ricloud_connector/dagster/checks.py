@@ -60,11 +60,12 @@ class _Look:
 
 @dataclass(frozen=True)
 class _Check:
-    """A check on one asset: what it says where all is well, and how it is found out."""
+    """A check on one asset: what it says where all is well and where it is not, and how it is found out."""
 
     name: str
     asset: str
     description: str
+    complaint: str
     look: Callable[[_Look], Verdict]
 
 
@@ -73,25 +74,31 @@ CHECKS = (
         "contents_proven",
         "contents",
         "Every stored result is whole, under the md5 that its bytes were proven against.",
+        "{} results are not stored whole under an md5 that was proven.",
         lambda at: proven(at.lake, at.days),
     ),
-    _Check("none_quarantined", "contents", "No result is in quarantine.", _Look.all_quarantined),
+    _Check(
+        "none_quarantined", "contents", "No result is in quarantine.", "{} results are in quarantine.", _Look.all_quarantined
+    ),
     _Check(
         "counts_agree",
         "contents",
         "Every result that the API has listed is stored, in quarantine, or known not to be available.",
+        "{} results were listed, and are neither stored nor in quarantine.",
         lambda at: lacking(at.lake, at.days),
     ),
     _Check(
         "none_expiring",
         "contents",
         "No result that is not stored yet is so old that its content may be deleted soon.",
+        "{} results are not stored, and so old that their contents may be deleted soon.",
         lambda at: at.old(expiring, at.settings.expiring_after),
     ),
     _Check(
         "none_overdue",
         "acknowledgements",
         "No stored result has been waiting long for its acknowledgement.",
+        "{} results are stored and have been waiting too long for their acknowledgement.",
         lambda at: at.old(overdue, at.settings.overdue_after),
     ),
 )
@@ -163,12 +170,11 @@ def _result(key: dg.AssetKey, check: _Check, verdict: Verdict, *, days: int, blo
             for found in verdict.offenders
         ]
         metadata["ricloud/first_offenders"] = dg.MetadataValue.table(records, _OFFENDERS)
-    said = check.description if verdict.passed else f"Not so for {verdict.count} results: {check.description}"
     return dg.AssetCheckResult(
         passed=verdict.passed,
         asset_key=key,
         check_name=check.name,
         severity=dg.AssetCheckSeverity.ERROR if blocking else dg.AssetCheckSeverity.WARN,
-        description=said,
+        description=check.description if verdict.passed else check.complaint.format(verdict.count),
         metadata=metadata,
     )

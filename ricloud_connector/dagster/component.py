@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal
 import dagster as dg
 from dagster.components.resolved.form_config import FormWidget
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from ricloud_connector.dagster.build import build_ricloud_definitions
 from ricloud_connector.dagster.checks import CheckSettings
@@ -23,11 +24,35 @@ from ricloud_connector.model import AVAILABLE
 from ricloud_connector.records.rows import Contract
 from ricloud_connector.settings import check_start_date
 
+_ENV = re.compile(r"\s*\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}\s*")
+
 
 def _about(description: str, *examples: object, widget: FormWidget | None = None, advanced: bool | None = None) -> Any:
     """An attribute's description, and how a form asks for it."""
     form = dg.ComponentFormConfig(widget=widget, advanced=advanced)
     return dg.Resolver.default(description=description, examples=list(examples) or None, form_config=form)
+
+
+def _env_var(_context: dg.ResolutionContext, value: object) -> dg.EnvVar | None:
+    """The variable that a secret is in. Resolved, its value would be stored with the definitions, for anyone to read."""
+    if value is None:
+        return None
+    found = _ENV.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise SettingsError('a secret is named, not written: "{{ env.RICLOUD_TOKEN }}"')
+    return dg.EnvVar(found[1])
+
+
+def _secret(description: str, example: str, *, advanced: bool | None = None) -> Any:
+    form = dg.ComponentFormConfig(widget=FormWidget.SECRET, advanced=advanced)
+    return dg.Resolver(
+        _env_var,
+        model_field_type=str | None,
+        description=description,
+        examples=[example],
+        inject_before_resolve=False,
+        form_config=form,
+    )
 
 
 class SensorAttributes(dg.Model, dg.Resolvable):
@@ -114,14 +139,16 @@ class RicloudComponent(dg.Component, dg.Model, dg.Resolvable):
 
     Whatever of `url`, `token`, `lake` and the other places is left out comes from the `RICLOUD_*` variables when a run
     starts, so that a code location loads with none set. Override `get_asset_spec` to say more of an asset, `execute` to do
-    something around what is stored.
+    something around what is stored. Secrets are named by their variable: `{{ env.NAME }}` in YAML, `dg.EnvVar("NAME")` in
+    Python. The value itself would be stored with the definitions.
     """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     url: Annotated[str | None, _about("The API's base URL. Unset: RICLOUD_URL.")] = None
     token: Annotated[
-        str | None,
-        _about("The API's key token. Unset: RICLOUD_TOKEN.", "{{ env.RICLOUD_TOKEN }}", widget=FormWidget.SECRET),
-        Field(repr=False),
+        dg.EnvVar | None,
+        _secret("The variable with the API's key token. Unset: RICLOUD_TOKEN.", "{{ env.RICLOUD_TOKEN }}"),
     ] = None
     lake: Annotated[str | None, _about("The lake's folder; there is no default. Unset: RICLOUD_LAKE.", "/srv/ricloud")] = None
     start_date: Annotated[
@@ -158,7 +185,8 @@ class RicloudComponent(dg.Component, dg.Model, dg.Resolvable):
     read: Annotated[list[str] | None, _about("`signed_url`, `bucket`, or both in order.", advanced=True)] = None
     local_root: Annotated[str | None, _about("The only folder of local:// contents.", advanced=True)] = None
     proxy: Annotated[
-        str | None, _about("A proxy for both HTTP clients.", widget=FormWidget.SECRET, advanced=True), Field(repr=False)
+        dg.EnvVar | None,
+        _secret("The variable with a proxy for both HTTP clients. Unset: RICLOUD_PROXY.", "{{ env.PROXY }}", advanced=True),
     ] = None
     key_prefix: Annotated[
         str, _about("Names everything: assets, job, sensor, schedule, resource, pool. One for each connector.", "acme/ricloud")

@@ -27,7 +27,8 @@ def _setting(variable: str, description: str, *, secret: bool = False) -> Any:
 class RicloudResource(dg.ConfigurableResource[Any]):
     """Where the API and the lake are, and who we are. Whatever is not given comes from the `RICLOUD_*` variables.
 
-    Nothing is checked before a run needs it, so that a code location loads with no variable set.
+    Nothing is checked before a run needs it, so that a code location loads with no variable set. Give secrets as
+    `dg.EnvVar("NAME")`, or leave them to their variables: Dagster stores with the definitions what is given as text.
     """
 
     token: str | None = _setting("RICLOUD_TOKEN", "The API's key token.", secret=True)

@@ -90,6 +90,7 @@ def _metadata(found: Survey, now: datetime) -> dict[str, int | float | str | boo
         "ricloud/lost": found.lost.total(),
         "ricloud/unrecorded": found.unrecorded.total(),
         "ricloud/undated": found.undated,
+        "ricloud/expiring": found.expiring,
         "ricloud/days_to_visit": len(found.days),
         "ricloud/oldest_unacknowledged_s": 0.0 if oldest is None else max(0.0, (now - oldest).total_seconds()),
         "ricloud/complete": not found.cut,
