@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ricloud_connector.errors import ContentError
-from ricloud_connector.location import HttpLocation, Location
+from ricloud_connector.location import BucketLocation, HttpLocation, Location, kind_of
 from ricloud_connector.model import Content, Rejection, Result
 from ricloud_connector.sink import MEMORY_BYTES, Sink
 from ricloud_connector.stores import Remedy, Transfer, TransferFault
@@ -24,6 +24,8 @@ class Download:
         self.result = sink.result
         self.location: Location | None = None
         self.fault: TransferFault | None = None
+        self.tried: set[str] = set()  # kinds of places that were given up
+        self._before = ""  # what was wrong with them
         self.done = self.renew = False
         self.renewals = self.restarts = self.redirects = self.tries = 0
         self._held = False
@@ -47,7 +49,9 @@ class Download:
     @property
     def host(self) -> str:
         """What to hold responsible where nothing answers."""
-        return self.location.host if isinstance(self.location, HttpLocation) else "local"
+        if isinstance(self.location, HttpLocation):
+            return self.location.host
+        return self.location.name if isinstance(self.location, BucketLocation) else "local"
 
     @property
     def resumes(self) -> bool:
@@ -121,6 +125,15 @@ class Download:
         self.location = target
         self.forget()
 
+    def turn_to(self, other: Location) -> None:
+        """Read from another place, with new tries, since this one was given up. Raises: LakeError."""
+        assert self.location is not None
+        assert self.fault is not None
+        self._before += f"; before that, {kind_of(self.location)}: {self.fault.reason}, {self.fault.detail}"
+        self.location, self.fault, self.renew = other, None, False
+        self.restarts = self.redirects = self.tries = 0
+        self.forget()
+
     def deliver(self) -> Content:
         """The proven content. Raises: ContentError, LakeError."""
         content = self.sink.finish()
@@ -148,4 +161,4 @@ class Download:
         """End with the last fault; transient where another run may do without anything new at the API. Raises: LakeError."""
         assert self.fault is not None
         transient = self.fault.remedy in (Remedy.RESUME, Remedy.LATER)
-        return self.reject(ContentError(self.fault.reason, self.fault.detail, transient=transient))
+        return self.reject(ContentError(self.fault.reason, self.fault.detail + self._before, transient=transient))

@@ -21,7 +21,15 @@ from typing import Protocol
 
 from ricloud_connector.download import NO_ROOM, Download
 from ricloud_connector.errors import ApiError, ApiRefused, ApiUnavailable, ContentError, LakeError
-from ricloud_connector.location import BucketLocation, HttpLocation, LocalLocation, Policy, locate, redirected_location
+from ricloud_connector.location import (
+    BucketLocation,
+    HttpLocation,
+    LocalLocation,
+    Policy,
+    kind_of,
+    locate,
+    redirected_location,
+)
 from ricloud_connector.model import AVAILABLE, CONSUMED, Content, Rejection, Result, SignedUrl
 from ricloud_connector.redact import clean
 from ricloud_connector.sink import MEMORY_BYTES, Sink
@@ -65,12 +73,13 @@ class Fetcher:
         *,
         http: ContentStore,
         local: ContentStore | None = None,
+        bucket: ContentStore | None = None,
         max_bytes: int = MAX_CONTENT_BYTES,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._retrieve, self._policy, self._staging, self._sleep = retrieve, policy, staging, sleep
-        self._http, self._local = http, local
+        self._http, self._local, self._bucket = http, local, bucket
         self._max_bytes = max_bytes
         self._health = Health(clock)
         self._kept_bytes = 0
@@ -112,7 +121,7 @@ class Fetcher:
         yield from self._locate(downloads)
         pending = [download for download in downloads if not download.done]
         self._kept_bytes = sum(download.sink.in_memory for download in pending)
-        for kind, store in ((HttpLocation, self._http), (LocalLocation, self._local), (BucketLocation, None)):
+        for kind, store in ((HttpLocation, self._http), (LocalLocation, self._local), (BucketLocation, self._bucket)):
             ready = {id(download.sink): download for download in pending if isinstance(download.location, kind)}
             if store is None:
                 for download in ready.values():
@@ -127,10 +136,11 @@ class Fetcher:
             if download.done or download.location is not None:
                 continue
             try:
-                download.location = locate(download.result, self._policy)
+                download.location = locate(download.result, self._policy, download.tried)
             except ContentError as error:
                 # A missing signed URL may have been missing only in the list: the result itself decides.
-                if download.result.signed_url is None and "signed_url" in self._policy.read and not download.renewals:
+                hoped = "signed_url" in self._policy.read and "signed_url" not in download.tried
+                if download.result.signed_url is None and hoped and not download.renewals:
                     unsigned.append(download)
                 else:
                     yield download.reject(error)
@@ -224,7 +234,7 @@ class Fetcher:
         elif fault.remedy is Remedy.FOLLOW and download.may_follow:
             yield from self._follow(download, SignedUrl(fault.target or "", None))
         else:
-            yield download.give_up()
+            yield from self._turn(download)
         self._keep(download)
 
     def _prove(self, download: Download) -> Iterator[Outcome]:
@@ -264,7 +274,20 @@ class Fetcher:
             if waited and (download.lacks_room or self._health.is_down(download.host)):
                 download.count_try()
             if not download.may_resume or (download.resumes and self._health.is_lost(download.host)):
-                yield download.give_up()
+                yield from self._turn(download)
+
+    def _turn(self, download: Download) -> Iterator[Outcome]:
+        """Go on at the next place that the policy's order offers, or give up."""
+        if download.location is not None:
+            download.tried.add(kind_of(download.location))
+        try:
+            if download.lacks_room:
+                raise ContentError(NO_ROOM, "which another place does not mend")
+            following = locate(download.result, self._policy, download.tried)
+        except ContentError:  # the fault of a place that was tried says more than why another is not
+            yield download.give_up()
+            return
+        download.turn_to(following)
 
 
 def _pause_s(downloads: Iterable[Download]) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from urllib.parse import urljoin, urlsplit
 
@@ -53,6 +54,10 @@ class BucketLocation:
     bucket: str
     key: str
 
+    @property
+    def name(self) -> str:
+        return f"{self.scheme}://{self.bucket}"
+
 
 Location = HttpLocation | LocalLocation | BucketLocation
 
@@ -66,20 +71,38 @@ class Policy:
     local_root: str | None = None
     read: tuple[str, ...] = ("signed_url", "bucket")
 
+    @property
+    def reads_buckets(self) -> bool:
+        return bool(self.buckets) and "bucket" in self.read
 
-def locate(result: Result, policy: Policy) -> Location:
-    """The place where the content is read, the first that the policy's order offers.
 
-    Raises: ContentError naming the setting to change.
+def locate(result: Result, policy: Policy, tried: Collection[str] = ()) -> Location:
+    """The place where the content is read, the first that the policy's order offers and that was not `tried`.
+
+    Raises: ContentError naming the setting to change, of the first place that is not allowed.
     """
-    for kind in policy.read:
-        if kind == "signed_url" and result.signed_url is not None:
-            return http_location(result.signed_url, policy)
-        if kind == "bucket" and result.url is not None and not result.url.startswith("local://"):
-            return bucket_location(result.url, policy)
-    if result.url is not None and result.url.startswith("local://"):
-        return local_location(result.url, policy)
-    raise ContentError("no_location", "the result has no signed_url, and no url that RICLOUD_READ allows")
+    refused: ContentError | None = None
+    for kind in (*policy.read, "local"):
+        is_local = result.url is not None and result.url.startswith("local://")
+        try:
+            if kind in tried:
+                continue
+            if kind == "signed_url" and result.signed_url is not None:
+                return http_location(result.signed_url, policy)
+            if kind == "bucket" and result.url is not None and not is_local:
+                return bucket_location(result.url, policy)
+            if kind == "local" and result.url is not None and is_local:
+                return local_location(result.url, policy)
+        except ContentError as error:
+            refused = refused or error
+    raise refused or ContentError("no_location", "the result has no signed_url, and no url that RICLOUD_READ allows")
+
+
+def kind_of(location: Location) -> str:
+    """The kind of place, as RICLOUD_READ names it."""
+    if isinstance(location, HttpLocation):
+        return "signed_url"
+    return "bucket" if isinstance(location, BucketLocation) else "local"
 
 
 def http_location(signed: SignedUrl, policy: Policy) -> HttpLocation:

