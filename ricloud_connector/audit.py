@@ -39,8 +39,8 @@ def days_of(lake: Lake, dataset: Dataset | None = None) -> list[date]:
     """The days for which a dataset, or any, has a partition; oldest first."""
     found = set[date]()
     for each in DATASETS if dataset is None else (dataset,):
-        for folder in (lake.data / each.name).glob("created_date=*"):
-            found.add(date.fromisoformat(folder.name.removeprefix("created_date=")))
+        names = lake.storage.folders(lake.data / each.name)
+        found |= {date.fromisoformat(name.removeprefix("created_date=")) for name in names if name.startswith("created_date=")}
     return sorted(found)
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from ricloud_connector.errors import LakeError, UnsafeStore
 from ricloud_connector.model import DataFile
 
-# Exactly what `part_path` makes: a second spelling of a number would be a second file of that number.
-_PART = re.compile(r"part-([0-9]{6}|[1-9][0-9]{6,})\.parquet")
+# Exactly what `part_name` makes: a second spelling of a number would be a second file of that number.
+PART_NAME = re.compile(r"part-([0-9]{6}|[1-9][0-9]{6,})\.parquet")
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -111,7 +111,7 @@ def list_parts(folder: Path) -> list[DataFile]:
             return []
         with entries:
             for entry in entries:
-                match = _PART.fullmatch(entry.name)
+                match = PART_NAME.fullmatch(entry.name)
                 if match:
                     facts = entry.stat()
                     path = folder / entry.name
@@ -124,8 +124,12 @@ def list_parts(folder: Path) -> list[DataFile]:
     return sorted(found)
 
 
+def part_name(number: int) -> str:
+    return f"part-{number:06d}.parquet"
+
+
 def part_path(folder: Path, number: int) -> Path:
-    return folder / f"part-{number:06d}.parquet"
+    return folder / part_name(number)
 
 
 def replace(path: Path, staged: Path) -> None:

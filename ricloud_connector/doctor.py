@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,10 @@ def examine(environment: Mapping[str, str]) -> Iterator[Check]:
     yield Check("settings", True, f"API {settings.origin}, lake {settings.lake}")
     yield _tried("API", lambda: _ask(settings))
     yield _tried("lake", lambda: _probe(settings))
-    yield _disk(settings.lake)
+    if isinstance(settings.lake, Path):
+        yield _disk(settings.lake, fleeting=False)
+    else:
+        yield _disk(settings.staging or Path(tempfile.gettempdir()), fleeting=True)
 
 
 def _tried(name: str, look: Callable[[], str]) -> Check:
@@ -57,17 +61,18 @@ def _ask(settings: Settings) -> str:
 
 
 def _probe(settings: Settings) -> str:
-    lake = Lake(settings.lake, origin=settings.origin, run_id=f"doctor-{new_run_id()}")
+    lake = Lake(settings.lake, origin=settings.origin, run_id=f"doctor-{new_run_id()}", scratch=settings.staging)
     with lake.opened():
         whose = f"holds results of organisation {lake.organisation!r}" if lake.organisation else "is empty"
     return f"writable, refuses to replace a file, and {whose}"
 
 
-def _disk(lake: Path) -> Check:
+def _disk(lake: Path, *, fleeting: bool) -> Check:
+    """Of the lake, or where that is in a bucket, of what is under way: that may be `fleeting`, but needs room all the same."""
     folder = next(folder for folder in (lake, *lake.parents) if folder.exists())
     free = shutil.disk_usage(folder).free
     kind = _file_system_of(folder)
-    if kind in FLEETING:
+    if kind in FLEETING and not fleeting:
         return Check(
             "disk", True, f"warning: {folder} is on {kind}, which {FLEETING[kind]}: what is acknowledged is lost with it"
         )

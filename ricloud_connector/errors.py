@@ -13,6 +13,7 @@
     └── LakeError                 the lake cannot be written or trusted
         ├── BrokenChain           a part number is missing between two others
         ├── UnreadablePart        a committed file does not decode, or not to what was proven
+        ├── UncertainCommit       the store did not say whether it created a file; it was looked for and is not there
         └── UnsafeStore           the store lacks create-if-absent or durable writes: nothing is acknowledged
 
 No message holds a token, a signature or the query of a URL.
@@ -111,6 +112,12 @@ class BrokenChain(LakeError):
 
 class UnreadablePart(LakeError):
     """A committed file does not decode, or not to what was proven before it was committed."""
+
+
+class UncertainCommit(LakeError):
+    """A bucket did not say whether it created a file: what is there now says it, to whoever looks."""
+
+    retryable = True
 
 
 class UnsafeStore(LakeError):

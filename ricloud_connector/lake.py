@@ -1,4 +1,4 @@
-"""The lake: datasets of Parquet that only ever grow, by a protocol in which the data file is the log entry. I/O: local disk.
+"""The lake: datasets of Parquet that only ever grow, by a protocol in which the data file is the log entry. I/O: its store.
 
 Rule 1  A partition is a contiguous chain part-000000 ... part-00000k. Creating k+1 only if it is absent is, in one atomic
         step, publication, commit and lock.
@@ -10,41 +10,50 @@ Rule 5  Before a file is relied on, whoever wrote it, file and folder are made d
 
 Why rule 5 syncs files of others: a writer killed between naming a file and syncing its folder leaves a file that is seen
 now and may be gone after a power cut; whoever acknowledges on its strength must have made it durable first.
+
+On a local disk creating is `link`; in a bucket it is a conditional PUT, whose answer may be lost or wrong (`storage.py`).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
 
 from ricloud_connector import disk, partition
-from ricloud_connector.errors import ForeignLake, LakeError, SettingsError, UnreadablePart, UnsafeStore
+from ricloud_connector.bucket_storage import BucketStorage
+from ricloud_connector.cloud import BucketUrl, Cloud, lake_url
+from ricloud_connector.errors import ForeignLake, LakeError, UncertainCommit, UnreadablePart
+from ricloud_connector.model import Place
 from ricloud_connector.partition import Partition
 from ricloud_connector.parts import PartWriter, StagedPart, read_footer, read_groups, read_keys
 from ricloud_connector.readback import prove_staged
 from ricloud_connector.schemas import DATASETS, FORMAT, Dataset
-from ricloud_connector.staging import opened_staging
+from ricloud_connector.storage import DiskStorage, Storage
 
 MAX_RACES = 10_000
 
 
 class Lake:
-    """One lake of one organisation on a local disk. `root` is absolute; `origin` is the API's scheme, host and port."""
+    """One lake of one organisation. `root` is an absolute folder or in a bucket; `origin` is the API's scheme, host and port.
 
-    def __init__(self, root: Path, *, origin: str, run_id: str) -> None:
-        self.root = root
-        self.data = root / "data"
-        self.control = root / "control"
+    What is under way lies on a local disk: below `scratch` for a lake in a bucket, else in the lake itself.
+    """
+
+    def __init__(self, root: Path | BucketUrl, *, origin: str, run_id: str, scratch: Path | None = None) -> None:
+        self.storage: Storage = DiskStorage(root) if isinstance(root, Path) else BucketStorage(root, scratch)
+        self.root: Place = self.storage.root
+        self.data: Place = self.root / "data"
+        self.control: Place = self.root / "control"
         self.origin = origin
         self.run_id = run_id
         self.organisation: str | None = None
         self.other_origin: str | None = None
-        self.staging = self.control / "staging" / run_id
+        self.staging = self.storage.staging / run_id
         self._staged = 0
 
     @contextmanager
@@ -53,18 +62,8 @@ class Lake:
 
         Raises: SettingsError where it cannot be written, ForeignLake, UnsafeStore, UnreadablePart.
         """
-        with ExitStack() as stack:
-            try:
-                disk.make_folder(self.data)
-                disk.sync_upwards(self.data)
-                self.staging = stack.enter_context(opened_staging(self.control / "staging" / self.run_id))
-                disk.probe(self.control, self.staging)
-            except UnsafeStore:
-                raise
-            except LakeError as error:
-                if isinstance(error.__cause__, OSError):
-                    raise SettingsError(f"RICLOUD_LAKE={self.root} is not writable: {error}") from error
-                raise
+        with self.storage.opened(self.run_id) as staging:
+            self.staging = staging
             self._recognise()
             yield self
 
@@ -80,14 +79,14 @@ class Lake:
                 f"{organisation!r}. One lake, one organisation: set RICLOUD_LAKE to another folder"
             )
 
-    def folder(self, dataset: Dataset, day: date) -> Path:
+    def folder(self, dataset: Dataset, day: date) -> Place:
         return self.data / dataset.name / f"created_date={day.isoformat()}"
 
     def scan(self, dataset: Dataset, day: date) -> Partition:
         """Step 2: the partition as it is now. Raises: BrokenChain, UnreadablePart, ForeignLake, LakeError."""
         cache = self.control / "index" / dataset.name / f"{day.isoformat()}.arrow"
         folder = self.folder(dataset, day)
-        return partition.scan(dataset, day, folder, cache=cache, scratch=self.staging, check=self._check)
+        return partition.scan(dataset, day, folder, storage=self.storage, cache=cache, scratch=self.staging, check=self._check)
 
     def writer(self, dataset: Dataset) -> PartWriter:
         """A new file in staging (step 4). Its footer says format, organisation and origin."""
@@ -112,31 +111,47 @@ class Lake:
     def commit(self, day: date, staged: StagedPart) -> int:
         """Steps 4 to 7: after this, every row of the staged part is in the partition once, by whomever.
 
-        Returns how many rows this call added. Raises: LakeError when the disk refuses; then nothing was published, or all.
+        Returns how many rows this call added. Raises: LakeError when the store refuses; then nothing was published, or all.
         """
         folder = self.folder(staged.dataset, day)
-        added, ready = 0, False
+        added, ready, last, vain = 0, False, -1, 0
+        doubt: UncertainCommit | None = None
         try:
             keys = read_keys(staged.path, staged.dataset)
             for _ in range(MAX_RACES):
                 found = self.scan(staged.dataset, day)
                 missing = found.missing(keys)
                 lacking = missing.true_count
+                number = len(found.parts)
+                if doubt is not None and number > last and found.parts[last].size == staged.path.stat().st_size:
+                    added, doubt = keys.num_rows - lacking, None  # the answer was lost, the file was not
                 if lacking == 0:
                     return added
+                vain = vain + 1 if number == last else 0
+                if vain:
+                    self._wait(vain, doubt)
                 if lacking < len(missing):
                     staged, keys, ready = self._subtract(staged, missing), keys.filter(missing), False
                 if not ready:
                     prove_staged(staged)
-                    disk.sync(staged.path)  # once: a file whose fsync failed is thrown away
-                    disk.make_folder(folder)
+                    self.storage.prepare(folder, staged.path)
                     ready = True
-                if disk.create(disk.part_path(folder, len(found.parts)), staged.path):
-                    added = lacking
-                    disk.sync(folder)
+                last, doubt = number, None
+                try:
+                    if self.storage.create(folder / disk.part_name(number), staged.path):
+                        added = lacking
+                except UncertainCommit as error:
+                    doubt = error
             raise LakeError(f"{day}: lost {MAX_RACES} races for the next part of {staged.dataset.name}")
         finally:
             disk.discard(staged.path)
+
+    def _wait(self, tries: int, doubt: UncertainCommit | None) -> None:
+        """Before a number is tried again that was neither created nor taken. Raises: LakeError when it was often enough."""
+        try:
+            self.storage.pause(tries)
+        except LakeError as error:
+            raise doubt or error from None
 
     def _subtract(self, staged: StagedPart, missing: pa.Array) -> StagedPart:
         """The staged part with only those rows that are missing."""
@@ -170,9 +185,13 @@ class Lake:
         """Learn from any one part whose lake this is. Raises: ForeignLake; UnreadablePart where no part can be read."""
         unreadable: UnreadablePart | None = None
         for dataset in DATASETS:
-            for part in (self.data / dataset.name).glob("created_date=*/part-000000.parquet"):
+            folder = self.data / dataset.name
+            for name in self.storage.folders(folder):
+                part = self.storage.first_part(folder / name) if name.startswith("created_date=") else None
+                if part is None:
+                    continue
                 try:
-                    self._check(read_footer(part))
+                    self._check(read_footer(self.storage.open(part)))
                     return
                 except UnreadablePart as error:
                     unreadable = error  # the scan of its own partition says so: the others go on
@@ -180,8 +199,8 @@ class Lake:
             raise unreadable
 
 
-def absolute_lake(text: str) -> Path:
-    """The lake's folder as an absolute path. Raises: SettingsError for a place that this version cannot write to."""
+def absolute_lake(text: str, cloud: Cloud | None = None) -> Path | BucketUrl:
+    """The lake that RICLOUD_LAKE names: an absolute folder, or in a bucket. Raises: SettingsError."""
     if "://" in text:
-        raise SettingsError(f"RICLOUD_LAKE={text.partition('://')[0]}://…: this version keeps its lake on a local disk only")
+        return lake_url(text, cloud or Cloud())
     return Path(os.path.abspath(os.path.expanduser(text)))

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ricloud_connector.audit import audit, days_of, summarise
+from ricloud_connector.cloud import BucketUrl
 from ricloud_connector.doctor import examine
 from ricloud_connector.errors import LakeError, SettingsError
 from ricloud_connector.lake import Lake
@@ -21,7 +22,7 @@ from ricloud_connector.session import new_run_id
 _COLUMNS = ("day", "results", "stored", "MB", "acknowledged", "unacknowledged", "quarantined")
 
 
-def show_status(root: Path, *, as_json: bool) -> int:
+def show_status(root: Path | BucketUrl, *, as_json: bool) -> int:
     """Print a line per day; 1 where a day cannot be read."""
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     lake = _existing(root)
@@ -48,7 +49,7 @@ def show_status(root: Path, *, as_json: bool) -> int:
     return 1 if broken else 0
 
 
-def verify_lake(root: Path, *, since: datetime | None, until: datetime | None) -> int:
+def verify_lake(root: Path | BucketUrl, *, since: datetime | None, until: datetime | None) -> int:
     """Read every content back; 1 where something is wrong, each named on standard error."""
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     lake = _existing(root)
@@ -80,7 +81,8 @@ def run_doctor(environment: Mapping[str, str]) -> int:
     return 0 if well else 2
 
 
-def _existing(root: Path) -> Lake:
-    if not (root / "data").is_dir():
+def _existing(root: Path | BucketUrl) -> Lake:
+    lake = Lake(root, origin="", run_id=new_run_id())
+    if not lake.storage.holds(lake.data):
         raise SettingsError(f"RICLOUD_LAKE={root} holds no lake: there is no folder data in it")
-    return Lake(root, origin="", run_id=new_run_id())
+    return lake

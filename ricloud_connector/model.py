@@ -158,11 +158,43 @@ class Proven:
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class ObjectPath:
+    """A place in a bucket, such as `s3://bucket`, for what is done with a `Path` of a lake."""
+
+    bucket: str
+    key: str
+
+    def __truediv__(self, name: str) -> ObjectPath:
+        return ObjectPath(self.bucket, f"{self.key}/{name}" if self.key else name)
+
+    def __str__(self) -> str:
+        return f"{self.bucket}/{self.key}"
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition("/")[2]
+
+    @property
+    def parent(self) -> ObjectPath:
+        return ObjectPath(self.bucket, self.key.rpartition("/")[0])
+
+    def as_uri(self) -> str:
+        return str(self)
+
+
+Place = Path | ObjectPath
+"""Where something of a lake lies: on a local disk, or in a bucket."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class DataFile:
-    """One committed, immutable file of a partition, identified so that a cache of it can tell another file."""
+    """One committed, immutable file of a partition, identified so that a cache of it can tell another file.
+
+    In a bucket, where there is no `inode`, it is a digest of the ETag.
+    """
 
     number: int
-    path: Path
+    path: Place
     size: int
     mtime_ns: int
     inode: int

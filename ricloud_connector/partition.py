@@ -1,4 +1,4 @@
-"""What one partition of a dataset holds: its chain of parts and an index of their rows. I/O: local files, a cache.
+"""What one partition of a dataset holds: its chain of parts and an index of their rows. I/O: its files, a cache.
 
 Files never change, so each is read once for its index; the index is kept under `control/` and may be deleted at any time.
 It decides what is fetched, so that a torn or mixed-up one must not be believed: it ends in its own digest and names the
@@ -23,9 +23,10 @@ import pyarrow.compute as pc
 
 from ricloud_connector import disk
 from ricloud_connector.errors import BrokenChain
-from ricloud_connector.model import DataFile
+from ricloud_connector.model import DataFile, Place
 from ricloud_connector.parts import read_index
 from ricloud_connector.schemas import CONTENTS, Dataset
+from ricloud_connector.storage import Storage
 
 _LISTINGS = 5  # a folder that grows while it is listed may show a part and not the one before it
 
@@ -41,6 +42,7 @@ class Partition:
     day: date
     parts: tuple[DataFile, ...]
     index: pa.Table
+    storage: Storage
 
     def missing(self, rows: pa.Table) -> pa.Array:
         """For each row of `rows` whether it is to be stored: neither here already nor a repetition among the rows themselves.
@@ -63,9 +65,29 @@ class Partition:
         rows = self.index.select(["result_id", "checksum", "size", "date_created", "part"])
         if (count == 1).all():
             return rows
-        results = _codes(self.index.column("result_id").combine_chunks())
+        # Of a content that spans parts, one version may be stored in part when the API changes it: then neither is whole.
+        versions = [pc.cast(rows.column(name), pa.string()) for name in ("result_id", "checksum", "size")]
+        results = _codes(pc.binary_join_element_wise(*versions, "\x1f").combine_chunks())
         chunks_stored = np.bincount(results)[results]
         return rows.filter(pa.array((index == count - 1) & (chunks_stored == count)))
+
+    def parts_with(self, number: int) -> list[int]:
+        """Of a contents partition, the parts that hold what a part completes: itself, and where a content spans parts, those.
+
+        None for a part with nothing but the beginning or the middle of such a content.
+        """
+        here = self.index.filter(pc.equal(self.index.column("part"), number))
+        index, count = (here.column(name).to_numpy() for name in ("chunk_index", "chunk_count"))
+        if here.num_rows == 0 or (count == 1).all():
+            return [number]
+        result_id = here.column("result_id")[0]
+        if pc.any(pc.not_equal(here.column("result_id"), result_id)).as_py() or here.num_rows == count[0]:
+            return [number]
+        if index[-1] != count[-1] - 1:
+            return []
+        rows = self.index.filter(pc.equal(self.index.column("result_id"), result_id))
+        rows = rows.filter(pc.equal(rows.column("checksum"), here.column("checksum")[0]))
+        return sorted(rows.column("part").unique().to_pylist())
 
     def ids_in(self, number: int) -> set[str]:
         """The ids of the results that a part of a contents partition holds."""
@@ -74,20 +96,27 @@ class Partition:
 
 
 def scan(
-    dataset: Dataset, day: date, folder: Path, *, cache: Path, scratch: Path, check: Callable[[_Footer], None]
+    dataset: Dataset,
+    day: date,
+    folder: Place,
+    *,
+    storage: Storage,
+    cache: Place,
+    scratch: Path,
+    check: Callable[[_Footer], None],
 ) -> Partition:
     """The partition as it is now. `check` is given each different footer of its parts.
 
-    `scratch` is a folder of this run alone on the file system of the cache. Raises: BrokenChain for a gap, UnreadablePart,
+    `scratch` is a local folder of this run alone. Raises: BrokenChain for a gap, UnreadablePart,
     LakeError, and what `check` raises.
     """
     # The cache first: another run may add a part and cache it at any time, and what is cached must be in the listing.
-    known = _read_cache(dataset, cache)
-    parts = _chain(folder)
+    known = _read_cache(dataset, storage, cache)
+    parts = _chain(storage, folder)
     identities = [(part.number, part.size, part.mtime_ns, part.inode) for part in parts]
     if known.parts != identities[: len(known.parts)]:
         known = _Known.nothing(dataset)
-    fresh = [read_index(part.path, dataset) for part in parts[len(known.parts) :]]
+    fresh = [read_index(storage.open(part), dataset) for part in parts[len(known.parts) :]]
     footers = known.footers + [footer for footer, _ in fresh]
     footers = [footer for place, footer in enumerate(footers) if footer not in footers[:place]]
     for footer in footers:
@@ -96,14 +125,14 @@ def scan(
     if fresh:
         tables = [_numbered(dataset, part.number, rows) for part, (_, rows) in zip(parts[-len(fresh) :], fresh, strict=True)]
         index = pa.concat_tables([index, *tables]).combine_chunks()
-        _write_cache(_Known(identities, footers, index), cache, scratch)
-    return Partition(dataset, day, parts, index)
+        _write_cache(_Known(identities, footers, index), storage, cache, scratch)
+    return Partition(dataset, day, parts, index, storage)
 
 
-def _chain(folder: Path) -> tuple[DataFile, ...]:
+def _chain(storage: Storage, folder: Place) -> tuple[DataFile, ...]:
     """The parts, proven to be numbered from zero without a gap."""
     for attempt in range(_LISTINGS):
-        parts = disk.list_parts(folder)
+        parts = storage.list_parts(folder)
         if [part.number for part in parts] == list(range(len(parts))):
             return tuple(parts)
         time.sleep(0.02 * attempt)
@@ -150,10 +179,10 @@ class _Known:
         return cls([], [], dataset.index_schema.empty_table())
 
 
-def _read_cache(dataset: Dataset, cache: Path) -> _Known:
+def _read_cache(dataset: Dataset, storage: Storage, cache: Place) -> _Known:
     """What the cache says; nothing where it cannot be believed."""
     try:
-        text = cache.read_bytes()
+        text = storage.read(cache)
         body = memoryview(text)[: -hashlib.sha256().digest_size]
         if hashlib.sha256(body).digest() != text[len(body) :]:
             return _Known.nothing(dataset)
@@ -166,7 +195,7 @@ def _read_cache(dataset: Dataset, cache: Path) -> _Known:
     return known if known.index.schema.equals(dataset.index_schema) else _Known.nothing(dataset)
 
 
-def _write_cache(known: _Known, cache: Path, scratch: Path) -> None:
+def _write_cache(known: _Known, storage: Storage, cache: Place, scratch: Path) -> None:
     """Replace the cache. One that cannot be written costs the next run time, and a full disk is said elsewhere."""
     said = {"parts": known.parts, "footers": known.footers}
     table = known.index.replace_schema_metadata({"ricloud_index": json.dumps(said)})
@@ -179,6 +208,8 @@ def _write_cache(known: _Known, cache: Path, scratch: Path) -> None:
         with staged.open("wb") as file:
             file.write(body)
             file.write(hashlib.sha256(body).digest())
-        disk.replace(cache, staged)
+        storage.replace(cache, staged)
     except OSError:
+        pass
+    finally:
         disk.discard(staged)

@@ -8,6 +8,7 @@ read here verifies: a bit that flips in a column that no md5 covers is found as 
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ ROW_GROUP_ROWS = 10_000
 
 # What the decoder raises for a damaged file, down to names that are not UTF-8.
 _UNDECODABLE = (OSError, pa.ArrowException, ValueError, LookupError, ArithmeticError)
+
+Source = Path | io.RawIOBase
+"""A Parquet file that is read: on a local disk, or as far as it is asked for."""
 
 _CHUNK_FACTS = ("result_id", "chunk_index", "chunk_count", "checksum", "size")
 
@@ -111,18 +115,23 @@ class ContentsWriter:
 
     def add(self, content: Content) -> None:
         """Append one content, chunk by chunk; a staging file is read in chunks and then removed."""
-        size = content.result.size or 0
-        count = max(1, -(-size // CHUNK_BYTES))
+        self.add_chunks(content, range(chunk_count(content)))
+        if isinstance(content.body, Path):
+            discard(content.body)
+
+    def add_chunks(self, content: Content, indexes: range) -> None:
+        """Append some of a content's chunks; its staging file stays."""
+        count = chunk_count(content)
         if isinstance(content.body, bytes):
             self._add_chunk(content.result, content.sha256, content.body, 0, count)
             return
         try:
             with content.body.open("rb") as file:
-                for index in range(count):
+                file.seek(indexes.start * CHUNK_BYTES)
+                for index in indexes:
                     self._add_chunk(content.result, content.sha256, file.read(CHUNK_BYTES), index, count)
         except OSError as error:
             raise LakeError(f"cannot read the staging file {content.body}: {error.strerror}") from error
-        discard(content.body)
 
     def _add_chunk(self, result: Result, sha256: str, chunk: bytes, index: int, count: int) -> None:
         if self._pending_bytes + len(chunk) > ROW_GROUP_BYTES or len(self._columns["result_id"]) >= ROW_GROUP_ROWS:
@@ -151,13 +160,17 @@ class ContentsWriter:
             self._pending_bytes = 0
 
 
-def read_footer(path: Path) -> dict[str, str]:
+def chunk_count(content: Content) -> int:
+    return max(1, -(-(content.result.size or 0) // CHUNK_BYTES))
+
+
+def read_footer(path: Source) -> dict[str, str]:
     """What the footer says of a part: `ricloud_format`, `ricloud_organisation`, `ricloud_origin`. Raises: UnreadablePart."""
     with _opened(path) as parquet:
         return _footer_of(parquet)
 
 
-def read_index(path: Path, dataset: Dataset) -> tuple[dict[str, str], pa.Table]:
+def read_index(path: Source, dataset: Dataset) -> tuple[dict[str, str], pa.Table]:
     """What the footer says, and the index columns of each row. Raises: UnreadablePart."""
     with _opened(path, dataset, dataset.index) as parquet:
         return _footer_of(parquet), parquet.read(columns=list(dataset.index)).replace_schema_metadata(None)
@@ -177,10 +190,13 @@ def read_groups(path: Path, dataset: Dataset, columns: Sequence[str] | None = No
             yield parquet.read_row_group(group, columns=names, use_threads=False)
 
 
-def read_chunks(path: Path) -> Iterator[StoredChunk]:
-    """The rows of a contents part, in order; a row group at a time, without copying the bytes. Raises: UnreadablePart."""
+def read_chunks(path: Path, name: str | None = None) -> Iterator[StoredChunk]:
+    """The rows of a contents part, in order; a row group at a time, without copying the bytes.
+
+    `name` is what errors call it, where it is not its path. Raises: UnreadablePart.
+    """
     names = CONTENTS.schema.names  # all of them: those that nobody asks for are verified by decoding them
-    with _opened(path, CONTENTS, names) as parquet:
+    with _opened(path, CONTENTS, names, name) as parquet:
         for group in range(parquet.num_row_groups):
             for batch in parquet.read_row_group(group, columns=names, use_threads=False).to_batches():
                 yield from _chunks_of(batch)
@@ -228,24 +244,28 @@ def _footer_of(parquet: pq.ParquetFile) -> dict[str, str]:
 class _opened:  # noqa: N801  # reads as a verb: with _opened(path)
     """A Parquet file that has these columns of a dataset; whatever its decoder raises becomes UnreadablePart."""
 
-    def __init__(self, path: Path, dataset: Dataset | None = None, columns: Sequence[str] = ()) -> None:
-        self._path, self._dataset, self._columns = path, dataset, columns
+    def __init__(
+        self, source: Source, dataset: Dataset | None = None, columns: Sequence[str] = (), name: str | None = None
+    ) -> None:
+        self._source, self._dataset, self._columns = source, dataset, columns
+        self._name = name or str(source)
 
     def __enter__(self) -> pq.ParquetFile:
         try:
-            self._parquet = pq.ParquetFile(self._path, memory_map=False, pre_buffer=False, page_checksum_verification=True)
+            far = not isinstance(self._source, Path)  # then neighbouring columns are asked for together
+            self._parquet = pq.ParquetFile(self._source, memory_map=False, pre_buffer=far, page_checksum_verification=True)
         except _UNDECODABLE as error:
-            raise UnreadablePart(f"{self._path} cannot be read: {error}") from error
+            raise UnreadablePart(f"{self._name} cannot be read: {error}") from error
         if self._dataset is not None:
             schema = self._parquet.schema_arrow
             for name in self._columns:
                 # Parquet's reader passes over a column that is not there, and reads another type as it comes.
                 if schema.names.count(name) != 1 or schema.field(name).type != self._dataset.schema.field(name).type:
                     self._parquet.close()
-                    raise UnreadablePart(f"{self._path} has no column {name} as {self._dataset.name} need it")
+                    raise UnreadablePart(f"{self._name} has no column {name} as {self._dataset.name} need it")
         return self._parquet
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._parquet.close()
         if isinstance(error, _UNDECODABLE):
-            raise UnreadablePart(f"{self._path} cannot be decoded: {error}") from error
+            raise UnreadablePart(f"{self._name} cannot be decoded: {error}") from error

@@ -1,4 +1,4 @@
-"""What is read back from the lake and proven: the only place that makes a `VerifiedCommit`. I/O: local files.
+"""What is read back from the lake and proven: the only place that makes a `VerifiedCommit`. I/O: the lake's files.
 
 An acknowledgement lets the API delete the content, so it takes more than having written it: the file is made durable,
 opened anew, decoded, and every content in it hashed.
@@ -10,13 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, NoReturn
 
-from ricloud_connector import disk
 from ricloud_connector.errors import UnreadablePart
 from ricloud_connector.model import DataFile, Proven
 from ricloud_connector.partition import Partition
 from ricloud_connector.parts import StagedPart, fingerprint, plain_columns, read_chunks, read_groups
 from ricloud_connector.schemas import CONTENTS
-from ricloud_connector.verify import prove_chunks
+from ricloud_connector.verify import StoredChunk, prove_chunks
 
 _SEAL: Final = object()
 
@@ -62,17 +61,26 @@ def read_back(partition: Partition, numbers: Iterable[int]) -> Iterator[Verified
     if partition.dataset is not CONTENTS:
         raise TypeError("only contents are read back for acknowledgement")
     files = [partition.parts[number] for number in sorted(set(numbers))]
-    for folder in files[0].path.parents[:3] if files else ():  # created_date=, contents, data: `Lake.opened` saw to the rest
-        disk.sync(folder)
+    if files:
+        partition.storage.settle_folder(files[0].path.parent)
     for file in files:
-        disk.settle(file.path)
-        found = dict(prove_chunks(read_chunks(file.path), str(file.path)))
+        together = [partition.parts[number] for number in partition.parts_with(file.number)]
+        if not together:
+            continue  # a beginning alone proves nothing; it is read with the end of its content
+        found = dict(prove_chunks(_settled_chunks(partition, together), str(file.path)))
         if found.keys() != partition.ids_in(file.number):
             raise UnreadablePart(
                 f"{file.path} holds other results than its index says. If the file is as it was written, remove the "
                 "lake's folder control/index, and it is read anew"
             )
         yield VerifiedCommit(_SEAL, file, found)
+
+
+def _settled_chunks(partition: Partition, files: list[DataFile]) -> Iterator[StoredChunk]:
+    """The rows of some parts, one part after the other, each durable and read fresh."""
+    for file in files:
+        with partition.storage.settled(file) as path:
+            yield from read_chunks(path, str(file.path))
 
 
 def prove_staged(staged: StagedPart) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from ricloud_connector.buckets import Buckets
 from ricloud_connector.client import RicloudClient
@@ -34,7 +35,7 @@ def open_run(
 ) -> Iterator[Run]:
     """The client, the lake (probed) and the fetcher of one run. Raises: SettingsError, LakeError."""
     run_id = run_id or new_run_id()
-    lake = Lake(settings.lake, origin=settings.origin, run_id=run_id)
+    lake = Lake(settings.lake, origin=settings.origin, run_id=run_id, scratch=settings.staging)
     client = open_client(settings)
     http = SignedUrlStore(concurrency=settings.concurrency, stall_s=settings.stall_s, proxy=settings.proxy)
     local = LocalStore(settings.policy.local_root) if settings.policy.local_root else None
@@ -42,7 +43,7 @@ def open_run(
     try:
         with client, lake.opened(), ExitStack() as stack:
             staging = lake.staging
-            if settings.staging is not None:
+            if settings.staging is not None and isinstance(settings.lake, Path):  # else the lake has its own there
                 staging = stack.enter_context(opened_staging(settings.staging / run_id))
             fetcher = Fetcher(client.retrieve_result, settings.policy, staging, http=http, local=local, bucket=bucket)
             run = Run(client, lake, fetcher, run_id, patient=patient)

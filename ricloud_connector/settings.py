@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ricloud_connector.cloud import Cloud
+from ricloud_connector.cloud import BucketUrl, Cloud
 from ricloud_connector.errors import SettingsError
 from ricloud_connector.lake import absolute_lake
 from ricloud_connector.location import Policy
@@ -30,11 +30,14 @@ _TOKEN = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything a run needs to know, checked. `staging` is for contents under way, the default lies in the lake."""
+    """Everything a run needs to know, checked.
+
+    `staging` is for contents under way; the default lies in the lake, or in the system's temporary folder for one in a bucket.
+    """
 
     url: str
     token: Secret
-    lake: Path
+    lake: Path | BucketUrl
     start_date: date = FIRST_DAY
     staging: Path | None = None
     policy: Policy = field(default_factory=Policy)
@@ -55,10 +58,11 @@ class Settings:
         given = _given(environment)
         hosts = _split(given.get("RICLOUD_CONTENT_HOSTS"))
         proxy = check_proxy(given.get("RICLOUD_PROXY"))
+        cloud = Cloud.from_environment(environment, proxy)
         return cls(
             url=check_url(_needed(given, "RICLOUD_URL", VENDOR_URL), hosts),
             token=check_token(_needed(given, "RICLOUD_TOKEN", "<your key token>")),
-            lake=absolute_lake(_needed(given, "RICLOUD_LAKE", "/srv/ricloud-lake")),
+            lake=absolute_lake(_needed(given, "RICLOUD_LAKE", "/srv/ricloud-lake"), cloud),
             start_date=check_start_date(given.get("RICLOUD_START_DATE")),
             staging=_absolute(given.get("RICLOUD_STAGING")),
             policy=check_policy(
@@ -67,14 +71,16 @@ class Settings:
                 local_root=given.get("RICLOUD_LOCAL_ROOT"),
                 read=_split(given.get("RICLOUD_READ")),
             ),
-            cloud=Cloud.from_environment(environment, proxy),
+            cloud=cloud,
             proxy=proxy,
         )
 
 
-def lake_of(environment: Mapping[str, str]) -> Path:
-    """The lake's folder, for what needs nothing else. Raises: SettingsError."""
-    return absolute_lake(_needed(_given(environment), "RICLOUD_LAKE", "/srv/ricloud-lake"))
+def lake_of(environment: Mapping[str, str]) -> Path | BucketUrl:
+    """The lake, for what needs nothing else. Raises: SettingsError."""
+    given = _given(environment)
+    cloud = Cloud.from_environment(environment, check_proxy(given.get("RICLOUD_PROXY")))
+    return absolute_lake(_needed(given, "RICLOUD_LAKE", "/srv/ricloud-lake"), cloud)
 
 
 def check_url(url: str, content_hosts: tuple[str, ...] = ()) -> str:

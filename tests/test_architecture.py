@@ -20,7 +20,9 @@ LAYERS = [
     {
         "overlap",
         "buckets",
+        "bucket_storage",
         "disk",
+        "storage",
         "parts",
         "partition",
         "staging",

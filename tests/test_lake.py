@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -178,7 +179,7 @@ def test_a_result_is_whole_only_with_every_chunk(tmp_path: Path) -> None:
         assert {row["result_id"]: row["part"] for row in found.whole_results().to_pylist()} == dict.fromkeys(contents, 0)
         for lost in range(6):
             index = pa.concat_tables([found.index.slice(0, lost), found.index.slice(lost + 1)])
-            partial = type(found)(CONTENTS, DAY, found.parts, index)
+            partial = replace(found, index=index)
             lost_id = found.index.column("result_id")[lost].as_py()
             assert set(partial.whole_results().column("result_id").to_pylist()) == contents.keys() - {lost_id}
 
@@ -372,10 +373,17 @@ def test_fault_108_eight_processes_open_a_new_lake_at_once(tmp_path: Path) -> No
     assert not list((root / "control" / "staging").iterdir())
 
 
-@pytest.mark.parametrize("text", ["s3://bucket/lake", "gs://bucket/lake"])
-def test_a_lake_that_is_no_folder_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError, match="local disk"):
+@pytest.mark.parametrize(
+    "text", ["az://bucket/lake", "s3://", "s3:///lake", "s3://bucket/a//b", "gs://bucket/../x", "s3://b*t/x"]
+)
+def test_a_lake_that_is_neither_a_folder_nor_in_a_bucket_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="RICLOUD_LAKE"):
         absolute_lake(text)
+
+
+def test_a_lake_in_a_bucket_is_shown_as_it_is_set() -> None:
+    for text in ("s3://bucket", "gs://bucket/lakes/ricloud"):
+        assert str(absolute_lake(text)) == str(absolute_lake(f"{text}/")) == text
 
 
 def test_a_relative_lake_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

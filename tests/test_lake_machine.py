@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, precondition, rule
 
-from ricloud_connector import disk, lake, partition, readback
+from ricloud_connector import disk, lake, partition, storage
 from ricloud_connector.model import Proven
 from ricloud_connector.readback import read_back
 from ricloud_connector.schemas import CONTENTS
@@ -138,7 +138,7 @@ class LakeMachine(RuleBasedStateMachine):
         self.patches = pytest.MonkeyPatch()
         for module, name in BORDER:
             self.patches.setattr(module, name, stepwise(getattr(module, name)))
-        assert lake.disk is disk is readback.disk  # they look the functions up in the module
+        assert lake.disk is disk is storage.disk  # they look the functions up in the module
         self.root = Path(tempfile.mkdtemp(prefix="machine-"))
         self.running: list[Writer] = []
         self.seen: dict[str, bytes] = {}

@@ -40,7 +40,7 @@ def test_a_needed_setting_that_is_missing_or_empty_is_named_with_the_line_to_run
         ("RICLOUD_TOKEN", "two words"),
         ("RICLOUD_TOKEN", "s3cr3t\nX-Injected: 1"),
         ("RICLOUD_TOKEN", "schlüssel"),
-        ("RICLOUD_LAKE", "s3://bucket/lake"),
+        ("RICLOUD_LAKE", "hdfs://bucket/lake"),
         ("RICLOUD_START_DATE", "yesterday"),
         ("RICLOUD_START_DATE", "2020-13-01"),
         ("RICLOUD_CONTENT_HOSTS", "https://host"),

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from datetime import date, datetime
+from pathlib import Path
 from types import TracebackType
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ricloud_connector.disk import discard
 from ricloud_connector.lake import Lake
-from ricloud_connector.model import Content, Proven, Result
+from ricloud_connector.model import CHUNK_BYTES, Content, Proven, Rejection, Result
 from ricloud_connector.partition import Partition
-from ricloud_connector.parts import ContentsWriter, PartWriter
+from ricloud_connector.parts import ContentsWriter, PartWriter, chunk_count
 from ricloud_connector.schemas import CONTENTS, RESULTS, result_rows
 
 PART_BYTES = 256 * 1024 * 1024
 PART_ROWS = 100_000
-"""Where a part is closed. A larger content has a part of its own: on a local disk it never spans two."""
+"""Where a part is closed. A larger content has a part of its own, or, where the store caps its files, several."""
 
 
 class OpenParts:
@@ -72,9 +74,15 @@ class OpenParts:
             self._results.write(rows)
             self._seen.update(rows.column("id").to_pylist())
 
-    def add_content(self, content: Content) -> None:
-        """Add a proven content, after committing what is there where the file would become too large."""
+    def add_content(self, content: Content) -> Rejection | None:
+        """Add a proven content, after committing what is there where the file would become too large.
+
+        Returns why not: of a content that spans parts another version is stored in part.
+        """
         size = content.result.size or 0
+        longest = self._lake.storage.longest_part
+        if longest is not None and size > longest:
+            return self._commit_pieces(content, longest // CHUNK_BYTES)
         if self._proven and (self._bytes + size > PART_BYTES or len(self._proven) >= PART_ROWS):
             self.commit()
         if self._rows is None:
@@ -83,6 +91,27 @@ class OpenParts:
         self._rows.add(content)
         self._bytes += size
         self._proven[content.result.id] = Proven(content.result.checksum or "", size)
+        return None
+
+    def _commit_pieces(self, content: Content, chunks_each: int) -> Rejection | None:
+        """Commit a content that is too large for one part: its chunks in their order, so many in each part, alone there."""
+        self.commit()
+        index = self._lake.scan(CONTENTS, self._day).index
+        stored = index.filter(pc.equal(index.column("result_id"), content.result.id)).column("checksum").unique().to_pylist()
+        if stored not in ([], [content.result.checksum]):
+            return Rejection.of(content.result, "changed", f"stored in part with md5 {stored[0]}")
+        added, count = 0, chunk_count(content)
+        for first in range(0, count, chunks_each):
+            with self._lake.writer(CONTENTS) as writer:
+                rows = ContentsWriter(writer)
+                rows.add_chunks(content, range(first, min(first + chunks_each, count)))
+                rows.flush()
+                added += self._lake.commit(self._day, writer.finish())
+        if isinstance(content.body, Path):
+            discard(content.body)
+        self.new_contents += 1 if added else 0
+        self.stored_by_others += 0 if added else 1
+        return None
 
     def commit(self) -> None:
         """Put everything added so far into the lake, results first, and start anew. Raises: LakeError."""

@@ -26,7 +26,7 @@ def store_day(run: Run, listed: ListedDay, report: DayReport, *, results: bool =
     """
     available = [available_of([])]
     rejected: list[Rejection] = []
-    tries = Tries(run.lake.control, listed.day, run.lake.staging)
+    tries = Tries(run.lake, listed.day)
     with OpenParts(run.lake, listed.day, run_id=run.run_id) as parts:
         for state, pages in listed.pages.items():
             for batch in batches(pages):
@@ -85,7 +85,8 @@ def _fetch(run: Run, results: list[Result], parts: OpenParts, report: DayReport)
     with ahead(run.fetcher.fetch(results), CONTENTS_AHEAD) as outcomes:
         for outcome in outcomes:
             if isinstance(outcome, Content):
-                parts.add_content(outcome)
+                changed = parts.add_content(outcome)
+                rejected += [changed] if changed is not None else []
                 report.fetched += 1
                 report.downloaded_bytes += outcome.result.size or 0
             elif isinstance(outcome, Rejection):

@@ -10,9 +10,9 @@ import json
 import os
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 from ricloud_connector import disk
+from ricloud_connector.lake import Lake
 from ricloud_connector.model import Rejection, Result, id_of
 
 FIRST_PAUSE = timedelta(hours=1)
@@ -22,9 +22,9 @@ LONGEST_PAUSE = timedelta(days=1)
 class Tries:
     """The failed tries of one day's results: how many, and when the next one is due."""
 
-    def __init__(self, control: Path, day: date, scratch: Path) -> None:
-        self._path = control / "tries" / f"{day.isoformat()}.json"
-        self._scratch = scratch
+    def __init__(self, lake: Lake, day: date) -> None:
+        self._lake = lake
+        self._path = lake.control / "tries" / f"{day.isoformat()}.json"
         self._found = self._read()
 
     def resting(self, result: Result | Rejection, now: datetime) -> bool:
@@ -42,19 +42,21 @@ class Tries:
 
     def _read(self) -> dict[str, tuple[int, datetime]]:
         try:
-            found = json.loads(self._path.read_bytes())
+            found = json.loads(self._lake.storage.read(self._path))
             return {key: (int(count), datetime.fromtimestamp(due, UTC)) for key, (count, due) in found.items()}
         except (OSError, ValueError, TypeError, AttributeError):
             return {}  # absent, or cut short by a power cut: everything is tried again
 
     def _write(self) -> None:
-        staged = self._scratch / f"tries-{os.urandom(4).hex()}"
+        staged = self._lake.staging / f"tries-{os.urandom(4).hex()}"
         text = json.dumps({key: [count, due.timestamp()] for key, (count, due) in self._found.items()})
         try:
             staged.write_text(text, encoding="utf-8")
-            disk.replace(self._path, staged)
+            self._lake.storage.replace(self._path, staged)
         except OSError:
-            disk.discard(staged)  # then everything is tried again
+            pass  # then everything is tried again
+        finally:
+            disk.discard(staged)
 
 
 def _key(item: Result | Rejection) -> str:
