@@ -89,10 +89,11 @@ class BucketStorage:
 
     def create(self, target: Place, staged: Path) -> bool:
         try:
-            with staged.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as body:
-                return self._create(target, memoryview(body))
+            with staged.open("rb") as file:
+                body = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # goes with the last that looks at it
         except OSError as error:
             raise LakeError(f"cannot read the staging file {staged}: {error.strerror}") from error
+        return self._create(target, memoryview(body))
 
     def pause(self, tries: int) -> None:
         if tries > MAX_PAUSES:

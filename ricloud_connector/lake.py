@@ -16,9 +16,11 @@ On a local disk creating is `link`; in a bucket it is a conditional PUT, whose a
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -131,6 +133,8 @@ class Lake:
                 if vain:
                     self._wait(vain, doubt)
                 if lacking < len(missing):
+                    if staged.piece_md5 is not None:
+                        prove_staged(staged)  # what is left of it is measured by what it decodes to
                     staged, keys, ready = self._subtract(staged, missing), keys.filter(missing), False
                 if not ready:
                     prove_staged(staged)
@@ -155,16 +159,19 @@ class Lake:
 
     def _subtract(self, staged: StagedPart, missing: pa.Array) -> StagedPart:
         """The staged part with only those rows that are missing."""
-        first = 0
+        first, md5 = 0, hashlib.md5(usedforsecurity=False)
         with self.writer(staged.dataset) as writer:
             for rows in read_groups(staged.path, staged.dataset):
                 rest = rows.filter(missing.slice(first, rows.num_rows))
                 first += rows.num_rows
                 if rest.num_rows:
                     writer.write(rest)
+                if staged.piece_md5 is not None:
+                    for chunk in rest.column("content"):
+                        md5.update(chunk.as_py())
             remaining = writer.finish()
         disk.discard(staged.path)
-        return remaining
+        return remaining if staged.piece_md5 is None else replace(remaining, piece_md5=md5.hexdigest())
 
     def _check(self, footer: dict[str, str]) -> None:
         """Whether a part's footer fits this lake and this version. Raises: ForeignLake."""

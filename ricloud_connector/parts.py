@@ -41,11 +41,15 @@ _CHUNK_FACTS = ("result_id", "chunk_index", "chunk_count", "checksum", "size")
 
 @dataclass(frozen=True, slots=True)
 class StagedPart:
-    """A finished, uncommitted file. `fingerprints` are those of its row groups, as they were given to be written."""
+    """A finished, uncommitted file. `fingerprints` are those of its row groups, as they were given to be written.
+
+    `piece_md5` is set where it holds some chunks of one content and nothing else: the md5 of their bytes.
+    """
 
     dataset: Dataset
     path: Path
     fingerprints: tuple[bytes, ...]
+    piece_md5: str | None = None
 
 
 class PartWriter:
@@ -162,6 +166,26 @@ class ContentsWriter:
 
 def chunk_count(content: Content) -> int:
     return max(1, -(-(content.result.size or 0) // CHUNK_BYTES))
+
+
+def piece_md5s(content: Content, pieces: Sequence[range]) -> list[str]:
+    """The md5 of each piece of a content in a staging file, once the whole is still what was proven. Raises: LakeError."""
+    assert isinstance(content.body, Path)
+    whole, found = hashlib.md5(usedforsecurity=False), []
+    try:
+        with content.body.open("rb") as file:
+            for piece in pieces:
+                md5 = hashlib.md5(usedforsecurity=False)
+                for _ in piece:
+                    chunk = file.read(CHUNK_BYTES)
+                    md5.update(chunk)
+                    whole.update(chunk)
+                found.append(md5.hexdigest())
+    except OSError as error:
+        raise LakeError(f"cannot read the staging file {content.body}: {error.strerror}") from error
+    if whole.hexdigest() != content.result.checksum:
+        raise LakeError(f"the staging file {content.body} does not hold any more what was downloaded into it")
+    return found
 
 
 def read_footer(path: Source) -> dict[str, str]:

@@ -6,6 +6,7 @@ opened anew, decoded, and every content in it hashed.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, NoReturn
@@ -92,6 +93,12 @@ def prove_staged(staged: StagedPart) -> None:
     groups = read_groups(staged.path, staged.dataset, plain_columns(staged.dataset.schema))
     if tuple(map(fingerprint, groups)) != staged.fingerprints:
         raise UnreadablePart(f"{staged.path} does not decode to the rows that were written")
-    if staged.dataset is CONTENTS:
+    if staged.piece_md5 is not None:
+        md5 = hashlib.md5(usedforsecurity=False)
+        for chunk in read_chunks(staged.path):
+            md5.update(chunk.content)
+        if md5.hexdigest() != staged.piece_md5:
+            raise UnreadablePart(f"{staged.path} does not decode to the bytes that were written")
+    elif staged.dataset is CONTENTS:
         for _ in prove_chunks(read_chunks(staged.path), str(staged.path)):
             pass

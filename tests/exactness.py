@@ -14,7 +14,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -120,23 +120,26 @@ class Witness:
     """Called with the ids of each acknowledgement as it arrives (`Emulator.on_acknowledge`): looks into the lake right then.
 
     Fails where one of them is not in a part, whole and with the md5 that was published. The emulator answers such a call
-    with 500 and raises the failure when it stops. `calls` are the ids of each call.
+    with 500 and raises the failure when it stops. `calls` are the ids of each call. `look` brings `lake` up to date first,
+    where that is a copy.
     """
 
-    def __init__(self, lake: Path, emulator: Emulator) -> None:
+    def __init__(self, lake: Path, emulator: Emulator, *, look: Callable[[], object] = lambda: None) -> None:
         self.calls: list[list[str]] = []
-        self._lake = lake
+        self._lake, self._look = lake, look
         self._emulator = emulator
         self._published: dict[str, PublishedResult] = {}
         self._known: dict[Path, dict[str, tuple[str, int]]] = {}
+        self._begun: dict[tuple[Path, str], _Begun] = {}  # contents of which a part held the beginning
 
     def __call__(self, ids: list[str]) -> None:
         if not self._published.keys() >= set(ids):
             self._published = {result.id: result for result in self._emulator.results()}
         stored: dict[str, tuple[str, int]] = {}
+        self._look()
         for path in sorted(self._lake.glob("data/contents/created_date=*/part-*.parquet")):
             if path not in self._known:
-                self._known[path] = _whole_contents_of(path)
+                self._known[path] = _whole_contents_of(path, self._begun)
             stored |= self._known[path]
         for name in ids:
             truth = self._published[name]
@@ -249,20 +252,31 @@ def _chain_faults(lake: Path) -> Iterator[str]:
             yield f"{folder.relative_to(lake)}: the chain is {names}"
 
 
-def _whole_contents_of(path: Path) -> dict[str, tuple[str, int]]:
-    """By id, md5 and length of the contents of one part; ids of which chunks are missing are left out."""
-    digests: dict[str, Any] = {}
-    sizes, chunks, counts = Counter[str](), Counter[str](), dict[str, int]()
+@dataclass
+class _Begun:
+    """The chunks of a content so far."""
+
+    md5: Any = field(default_factory=hashlib.md5)
+    size: int = 0
+    chunks: int = 0
+
+
+def _whole_contents_of(path: Path, begun: dict[tuple[Path, str], _Begun]) -> dict[str, tuple[str, int]]:
+    """By id, md5 and length of the contents that a part completes. The parts of a folder are to be given in their order."""
+    whole: dict[str, tuple[str, int]] = {}
     with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
         for group in range(parquet.num_row_groups):
             for row in parquet.read_row_group(group).to_pylist():
                 name = row["result_id"]
-                assert row["chunk_index"] == chunks[name], f"{path}: the chunks of {name} are not in order"
-                digests.setdefault(name, hashlib.md5()).update(row["content"])
-                sizes[name] += len(row["content"])
-                chunks[name] += 1
-                counts[name] = row["chunk_count"]
-    return {name: (digest.hexdigest(), sizes[name]) for name, digest in digests.items() if chunks[name] == counts[name]}
+                content = begun.setdefault((path.parent, name), _Begun())
+                assert row["chunk_index"] == content.chunks, f"{path}: the chunks of {name} are not in order"
+                content.md5.update(row["content"])
+                content.size += len(row["content"])
+                content.chunks += 1
+                if content.chunks == row["chunk_count"]:
+                    whole[name] = (content.md5.hexdigest(), content.size)
+                    del begun[path.parent, name]
+    return whole
 
 
 def _has_parts(folder: Path) -> bool:

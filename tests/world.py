@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from ricloud_connector.emulator import Emulator
 from tests.exactness import Witness, assert_exact
+from tests.mirror import Mirror
 from tests.nursery import Ended, Nursery, Plan
 
 DAY = date(2026, 11, 20)
@@ -22,15 +23,21 @@ LARGE = random.Random(0).randbytes(9 * 1024 * 1024)
 class World:
     """Every acknowledgement that arrives is witnessed: each of its ids is in the lake then, whole."""
 
-    def __init__(self, nursery: Nursery, lake: Path, emulator: Emulator) -> None:
-        self.nursery, self.lake, self.emulator = nursery, lake, emulator
-        self.witness = Witness(lake, emulator)
+    def __init__(self, nursery: Nursery, lake: Path | Mirror, emulator: Emulator, more: Mapping[str, str]) -> None:
+        self.nursery, self.emulator, self._lake, self._more = nursery, emulator, lake, more
+        self.witness = Witness(lake, emulator) if isinstance(lake, Path) else Witness(lake.folder, emulator, look=lake.look)
         emulator.on_acknowledge = self.witness
         self._published = 0
 
     @property
+    def lake(self) -> Path:
+        """The lake; of one in a bucket a copy as it is now."""
+        return self._lake if isinstance(self._lake, Path) else self._lake.look()
+
+    @property
     def environment(self) -> dict[str, str]:
-        return {**self.emulator.environment(), "RICLOUD_LAKE": str(self.lake)}
+        url = str(self._lake) if isinstance(self._lake, Path) else self._lake.url
+        return {**self.emulator.environment(), **self._more, "RICLOUD_LAKE": url}
 
     def publish(self, count: int, *, moment: datetime = MOMENT) -> None:
         """More results: some with integer ids, some with the same content or the same moment, the first one empty."""
@@ -68,9 +75,11 @@ class World:
 
 
 @contextmanager
-def new_world(nursery: Nursery, lake: Path, *, results: int = 10, large: bool = False) -> Iterator[World]:
+def new_world(
+    nursery: Nursery, lake: Path | Mirror, *, results: int = 10, large: bool = False, environment: Mapping[str, str] = {}
+) -> Iterator[World]:
     with Emulator(results=0, days=1, today=DAY) as emulator:
-        world = World(nursery, lake, emulator)
+        world = World(nursery, lake, emulator, environment)
         world.publish(results)
         if large:
             world.publish_large()

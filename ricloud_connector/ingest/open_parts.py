@@ -6,6 +6,7 @@ Results and contents are committed together and in that order, so that a content
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,7 @@ from ricloud_connector.disk import discard
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import CHUNK_BYTES, Content, Proven, Rejection, Result
 from ricloud_connector.partition import Partition
-from ricloud_connector.parts import ContentsWriter, PartWriter, chunk_count
+from ricloud_connector.parts import ContentsWriter, PartWriter, chunk_count, piece_md5s
 from ricloud_connector.schemas import CONTENTS, RESULTS, result_rows
 
 PART_BYTES = 256 * 1024 * 1024
@@ -100,13 +101,14 @@ class OpenParts:
         stored = index.filter(pc.equal(index.column("result_id"), content.result.id)).column("checksum").unique().to_pylist()
         if stored not in ([], [content.result.checksum]):
             return Rejection.of(content.result, "changed", f"stored in part with md5 {stored[0]}")
-        added, count = 0, chunk_count(content)
-        for first in range(0, count, chunks_each):
+        count, added = chunk_count(content), 0
+        pieces = [range(first, min(first + chunks_each, count)) for first in range(0, count, chunks_each)]
+        for piece, piece_md5 in zip(pieces, piece_md5s(content, pieces), strict=True):
             with self._lake.writer(CONTENTS) as writer:
                 rows = ContentsWriter(writer)
-                rows.add_chunks(content, range(first, min(first + chunks_each, count)))
+                rows.add_chunks(content, piece)
                 rows.flush()
-                added += self._lake.commit(self._day, writer.finish())
+                added += self._lake.commit(self._day, replace(writer.finish(), piece_md5=piece_md5))
         if isinstance(content.body, Path):
             discard(content.body)
         self.new_contents += 1 if added else 0
