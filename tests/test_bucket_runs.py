@@ -76,7 +76,7 @@ def test_killed_at_every_event_the_next_run_is_exact(world: World, tmp_path: Pat
     world.recover()
 
 
-@pytest.mark.parametrize("kills", [False, True])
+@pytest.mark.parametrize("kills", [pytest.param(False, marks=pytest.mark.ci), True])
 def test_fault_112_runs_of_one_partition_at_once(world: World, kills: bool) -> None:
     race(world, 3, rounds=2, kills=kills)
 

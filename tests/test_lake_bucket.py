@@ -60,7 +60,7 @@ def server() -> Iterator[ObjectServer]:
         yield server
 
 
-@pytest.fixture(params=["s3", "gs"])
+@pytest.fixture(params=["s3", pytest.param("gs", marks=pytest.mark.ci)])
 def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BucketPlace:
     """Each store in turn."""
     if request.param == "s3":
@@ -70,7 +70,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     return _in_environment(found, monkeypatch)
 
 
-@pytest.fixture(params=["s3", "gs"])
+@pytest.fixture(params=["gs", pytest.param("s3", marks=pytest.mark.ci)])
 def hostile(
     request: pytest.FixtureRequest, server: ObjectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> BucketPlace:
@@ -314,6 +314,7 @@ def test_fault_135_a_store_that_ignores_the_condition_is_found_out(hostile: Buck
         pass
 
 
+@pytest.mark.ci
 def test_fault_135_nothing_is_acknowledged_on_such_a_store(hostile: BucketPlace) -> None:
     assert isinstance(hostile.server, ObjectServer)
     hostile.server.fault = lambda asked: Fault.UNCONDITIONAL if asked.method == "PUT" else None
@@ -510,7 +511,7 @@ def test_the_commands_look_at_a_lake_in_a_bucket(place: BucketPlace, capsys: pyt
         ]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.ci) for seed in range(1, 8))])
 def test_runs_on_a_bucket_that_fails_at_random_become_exact(hostile: BucketPlace, seed: int) -> None:
     """Each request may fail, before or after it was done; nothing is acknowledged that is not there, and it ends exact."""
     assert isinstance(hostile.server, ObjectServer)

@@ -30,12 +30,14 @@ class RicloudResource(dg.ConfigurableResource[Any]):
 
     token: str | None = _setting("RICLOUD_TOKEN", "The API's key token.", secret=True)
     url: str | None = _setting("RICLOUD_URL", "The API's base URL.")
-    lake: str | None = _setting("RICLOUD_LAKE", "The lake's folder; there is no default.")
+    lake: str | None = _setting(
+        "RICLOUD_LAKE", "The lake: a folder, s3://bucket/prefix or gs://bucket/prefix; there is no default."
+    )
     staging: str | None = _setting("RICLOUD_STAGING", "A local folder for contents under way.")
     content_hosts: list[str] | None = _setting(
         "RICLOUD_CONTENT_HOSTS", "Hosts (host or host:port) that may be read although not https or not public."
     )
-    buckets: list[str] | None = _setting("RICLOUD_BUCKETS", "Buckets that may be read.")
+    buckets: list[str] | None = _setting("RICLOUD_BUCKETS", "The buckets from which contents are read.")
     read: list[str] | None = _setting("RICLOUD_READ", "`signed_url`, `bucket`, or both in the order to try.")
     local_root: str | None = _setting("RICLOUD_LOCAL_ROOT", "The only folder below which local:// contents are read.")
     proxy: str | None = _setting("RICLOUD_PROXY", "A proxy for both HTTP clients.")

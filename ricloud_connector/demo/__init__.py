@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,47 +21,84 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ricloud_connector.audit import days_of
+from ricloud_connector.cloud import BucketUrl, Cloud, lake_url
 from ricloud_connector.errors import SettingsError
+from ricloud_connector.lake import Lake, absolute_lake
+from ricloud_connector.schemas import DATASETS
 
 if TYPE_CHECKING:
     import dagster as dg
 
 DAYS = 3
+_HOME = Path("ricloud-demo") / "control"  # what belongs to a demo whose lake is in a bucket
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _DAGSTER_YAML = "telemetry: {enabled: false}\nnux: {enabled: false}\n"
 
 
-def run_demo(lake: str, *, results: int, ui: bool) -> int:
-    """Run the demo into the folder `lake`; returns the exit status. Raises: SettingsError, ImportError without its extra."""
+def run_demo(lake: str, *, results: int, ui: bool, s3_server: bool = False) -> int:
+    """Run the demo into the folder or bucket `lake`; returns the exit status.
+
+    With `s3_server` the bucket is on a server of the demo's own. Raises: SettingsError, ImportError without its extra.
+    """
     from ricloud_connector.emulator import Emulator
 
     console = Console(highlight=False)
-    root = Path(lake).expanduser().absolute()
-    if "://" in lake:
-        raise SettingsError("--lake of the demo is a local folder")
     if ui and importlib.util.find_spec("dagster_webserver") is None:
         raise SettingsError("--ui needs Dagster's web server; run: pip install 'ricloud-connector[ui]'")
-    with Emulator(results=results, days=DAYS) as emulator, _environment(root, emulator.environment()):
+    with ExitStack() as stack:
+        if s3_server:
+            stack.enter_context(_s3_server(lake, console))
+        root = absolute_lake(lake, Cloud.from_environment(os.environ))
+        held = Lake(root, origin="", run_id="demo")
+        if isinstance(root, BucketUrl):
+            with held.opened():  # a bucket that cannot be written is said before anything starts
+                pass
+        emulator = stack.enter_context(Emulator(results=results, days=DAYS))
+        stack.enter_context(_environment(root, emulator.environment()))
         console.print(f"An emulated ricloud API with {results} available results runs at {emulator.url}", soft_wrap=True)
-        before = _files(root / "data")
+        before = _files(held)
         rows = list(_ingest(emulator.days, console))
         console.print(_table(rows))
-        _tell(console, root, rows, unchanged=before == _files(root / "data"))
+        _tell(console, root, rows, unchanged=before == _files(held))
         if ui:
             return _open_ui(console)
     return 0 if all(row["success"] for row in rows) else 1
 
 
 @contextmanager
-def _environment(root: Path, settings: Mapping[str, str]) -> Iterator[None]:
+def _s3_server(lake: str, console: Console) -> Iterator[None]:
+    """An S3 server with the lake's bucket, whose objects stay in the demo's folder, and an environment that leads to it."""
+    from ricloud_connector.emulator.seaweedfs import SeaweedFS
+
+    if not lake.startswith("s3://"):
+        raise SettingsError("--s3-server serves s3:// alone; give for example --lake s3://demo/lake")
+    try:
+        with SeaweedFS(_HOME.absolute() / "seaweedfs", buckets=(lake_url(lake, Cloud()).bucket,)) as server:
+            console.print(f"An S3 server runs at {server.url}; its objects stay in {_HOME / 'seaweedfs'}", soft_wrap=True)
+            with _replaced("AWS_", server.environment()):
+                yield
+    except FileNotFoundError as error:
+        raise SettingsError(f"--s3-server: {error}") from None
+
+
+@contextmanager
+def _environment(root: Path | BucketUrl, settings: Mapping[str, str]) -> Iterator[None]:
     """The demo's own settings in place of every `RICLOUD_*` variable, and a Dagster home beside the lake's data."""
-    home = root / "control" / "dagster"
+    home = (root / "control" if isinstance(root, Path) else _HOME.absolute()) / "dagster"
     home.mkdir(parents=True, exist_ok=True)
     (home / "dagster.yaml").write_text(_DAGSTER_YAML, encoding="utf-8")
+    with _replaced("RICLOUD_", {**settings, "RICLOUD_LAKE": str(root), "DAGSTER_HOME": str(home)}):
+        yield
+
+
+@contextmanager
+def _replaced(prefix: str, variables: Mapping[str, str]) -> Iterator[None]:
+    """These variables in place of all that begin with the prefix."""
     kept = dict(os.environ)
-    for name in [name for name in os.environ if name.startswith("RICLOUD_")]:
+    for name in [name for name in os.environ if name.startswith(prefix)]:
         del os.environ[name]
-    os.environ.update(settings, RICLOUD_LAKE=str(root), DAGSTER_HOME=str(home))
+    os.environ.update(variables)
     try:
         yield
     finally:
@@ -117,7 +154,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _tell(console: Console, root: Path, rows: list[dict[str, Any]], *, unchanged: bool) -> None:
+def _tell(console: Console, root: Path | BucketUrl, rows: list[dict[str, Any]], *, unchanged: bool) -> None:
     stored = int(sum(row.get("contents/already_stored", 0) for row in rows))
     if unchanged and stored:
         console.print(f"Nothing new: all {stored} results were in the lake, and no file under its data/ was added or changed.")
@@ -127,11 +164,11 @@ def _tell(console: Console, root: Path, rows: list[dict[str, Any]], *, unchanged
             f"{quarantined} results are in quarantine on purpose (a wrong checksum, and some without a signed URL): "
             "they are neither stored nor acknowledged."
         )
-    query = "SELECT created_date, identifier, count(*) AS chunks, sum(octet_length(content)) AS bytes FROM read_parquet"
-    glob = f"{root}/data/contents/*/*.parquet"
-    console.print(
-        f"\nThe lake: {root}\nTry:  duckdb -c \"{query}('{glob}') GROUP BY ALL ORDER BY bytes DESC LIMIT 10\"", soft_wrap=True
-    )
+    console.print(f"\nThe lake: {root}", soft_wrap=True)
+    if isinstance(root, Path):
+        query = "SELECT created_date, identifier, count(*) AS chunks, sum(octet_length(content)) AS bytes FROM read_parquet"
+        glob = f"{root}/data/contents/*/*.parquet"
+        console.print(f"Try:  duckdb -c \"{query}('{glob}') GROUP BY ALL ORDER BY bytes DESC LIMIT 10\"", soft_wrap=True)
     console.print(
         "See it in Dagster's UI (extra ricloud-connector[ui]):  ricloud-connector demo --ui", markup=False, soft_wrap=True
     )
@@ -149,10 +186,7 @@ def _open_ui(console: Console) -> int:
             return 0
 
 
-def _files(folder: Path) -> dict[str, tuple[int, int]]:
-    """Every file below a folder with its size and time of change."""
-    return {
-        str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+def _files(lake: Lake) -> set[tuple[str, int, int]]:
+    """Every part of the lake with its size and time of change."""
+    folders = (lake.folder(dataset, day) for dataset in DATASETS for day in days_of(lake, dataset))
+    return {(str(part.path), part.size, part.mtime_ns) for folder in folders for part in lake.storage.list_parts(folder)}
