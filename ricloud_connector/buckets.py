@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +30,7 @@ RANGE_BYTES = 4 * 1024 * 1024
 RANGES_AHEAD = 8
 CREDENTIALS_KEPT = timedelta(minutes=5)  # their own chain is asked again then, and renews them in time
 LEAST_BYTES_PER_S = 10 * 1024
-LONGEST_CREATE_S = 3600
+LONGEST_CREATE_S = 900
 
 
 @lru_cache(maxsize=1)
@@ -185,6 +186,8 @@ class _BotocoreCredentials:
     """What botocore's chain finds, as obstore asks for it; `region` is the profile's."""
 
     def __init__(self) -> None:
+        # Where it asks a service for credentials, it would log the request and the answer.
+        logging.getLogger("botocore").setLevel(max(logging.INFO, logging.getLogger("botocore").level))
         session = importlib.import_module("botocore.session").get_session()
         self.region: str | None = session.get_config_variable("region")
         self._found = session.get_credentials()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ricloud_connector.buckets import library
 from ricloud_connector.errors import RicloudError
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import AVAILABLE
@@ -40,6 +41,8 @@ def examine(environment: Mapping[str, str]) -> Iterator[Check]:
         return
     yield Check("settings", True, f"API {settings.origin}, lake {settings.lake}")
     yield _tried("API", lambda: _ask(settings))
+    if settings.policy.reads_buckets:
+        yield _tried("buckets", lambda: _buckets(settings))
     yield _tried("lake", lambda: _probe(settings))
     if isinstance(settings.lake, Path):
         yield _disk(settings.lake, fleeting=False)
@@ -58,6 +61,11 @@ def _ask(settings: Settings) -> str:
     with open_client(settings) as client:
         page, _ = client.fetch_page(None, AVAILABLE, None, {})
     return f"the token is accepted, and {len(page.items)}{'+' if page.has_more else ''} results are available"
+
+
+def _buckets(settings: Settings) -> str:
+    library()
+    return f"contents are read from {', '.join(sorted(settings.policy.buckets))}, by {' then '.join(settings.policy.read)}"
 
 
 def _probe(settings: Settings) -> str:

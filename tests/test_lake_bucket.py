@@ -433,6 +433,32 @@ def test_a_content_whose_first_parts_are_there_is_completed_and_proven(place: Bu
     assert len(parts(place)) == 3
 
 
+def test_a_beginning_that_was_cut_by_another_cap_is_completed(hostile: BucketPlace, tmp_path: Path) -> None:
+    """A piece of which some chunks are stored: what is left of it is written, and everything is proven."""
+    data = random.Random(9).randbytes(41 * MIB)
+    with hostile.opened() as lake:
+        patch = pytest.MonkeyPatch()
+        patch.setattr(bucket_storage.BucketStorage, "longest_part", 8 * MIB)
+        create, names = lake.storage.create, []
+
+        def die_at_the_second(target: object, staged: Path) -> bool:
+            names.append(target)
+            if len(names) == 2:
+                raise MemoryError("as a kill would end it")
+            return create(target, staged)  # type: ignore[arg-type]
+
+        lake.storage.create = die_at_the_second  # type: ignore[method-assign]
+        with pytest.raises(MemoryError):
+            add_large(lake, content_of("large", data), tmp_path)
+    patch.setattr(bucket_storage.BucketStorage, "longest_part", 24 * MIB)
+    with hostile.opened("next") as lake:
+        add_large(lake, content_of("large", data), tmp_path)
+        found = lake.scan(CONTENTS, DAY)
+        assert found.index.column("part").to_pylist() == [0, 1, 1, 2, 2, 2]
+        assert read_all(lake) == proven({"large": data})
+    patch.undo()
+
+
 @pytest.mark.usefixtures("capped")
 def test_one_part_of_such_a_content_that_changed_is_no_proof(hostile: BucketPlace, tmp_path: Path) -> None:
     with hostile.opened() as lake:

@@ -440,6 +440,13 @@ def test_gcs_is_asked_for_the_stored_bytes_and_told_who_pays(s3: SeaweedFS, tmp_
     assert (headers["accept-encoding"], headers["x-goog-user-project"]) == ("gzip", "billed")
 
 
+def test_s3_is_told_that_the_requester_pays(s3: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REQUEST_PAYER", "requester")
+    with served(giving(b"x")) as server:
+        assert body_of(fetch(tmp_path, result_at("s3://results/x", b"x"), cloud=cloud_of(server))["a"]) == b"x"
+        assert server.requests[0].headers["x-amz-request-payer"] == "requester"
+
+
 @pytest.mark.parametrize("size", [3 * MIB, len(LARGE)])
 def test_a_transfer_goes_on_where_it_broke(s3: SeaweedFS, tmp_path: Path, size: int) -> None:
     """Every third answer breaks in its middle; what came is not asked for again."""

@@ -83,7 +83,11 @@ class OpenParts:
         size = content.result.size or 0
         longest = self._lake.storage.longest_part
         if longest is not None and size > longest:
-            return self._commit_pieces(content, longest // CHUNK_BYTES)
+            assert isinstance(content.body, Path)
+            try:
+                return self._commit_pieces(content, longest // CHUNK_BYTES)
+            finally:
+                discard(content.body)
         if self._proven and (self._bytes + size > PART_BYTES or len(self._proven) >= PART_ROWS):
             self.commit()
         if self._rows is None:
@@ -97,23 +101,25 @@ class OpenParts:
     def _commit_pieces(self, content: Content, chunks_each: int) -> Rejection | None:
         """Commit a content that is too large for one part: its chunks in their order, so many in each part, alone there."""
         self.commit()
-        index = self._lake.scan(CONTENTS, self._day).index
-        stored = index.filter(pc.equal(index.column("result_id"), content.result.id)).column("checksum").unique().to_pylist()
-        if stored not in ([], [content.result.checksum]):
-            return Rejection.of(content.result, "changed", f"stored in part with md5 {stored[0]}")
         count, added = chunk_count(content), 0
         pieces = [range(first, min(first + chunks_each, count)) for first in range(0, count, chunks_each)]
         for piece, piece_md5 in zip(pieces, piece_md5s(content, pieces), strict=True):
+            if (other := self._other_version(content.result)) is not None:
+                return Rejection.of(content.result, "changed", f"stored in part with md5 {other}")
             with self._lake.writer(CONTENTS) as writer:
                 rows = ContentsWriter(writer)
                 rows.add_chunks(content, piece)
                 rows.flush()
                 added += self._lake.commit(self._day, replace(writer.finish(), piece_md5=piece_md5))
-        if isinstance(content.body, Path):
-            discard(content.body)
         self.new_contents += 1 if added else 0
         self.stored_by_others += 0 if added else 1
         return None
+
+    def _other_version(self, result: Result) -> str | None:
+        """The md5 of another content under the result's id, of which at least a beginning is stored."""
+        index = self._lake.scan(CONTENTS, self._day).index
+        of_result = index.filter(pc.equal(index.column("result_id"), result.id))
+        return next((md5 for md5 in of_result.column("checksum").unique().to_pylist() if md5 != result.checksum), None)
 
     def commit(self) -> None:
         """Put everything added so far into the lake, results first, and start anew. Raises: LakeError."""

@@ -112,6 +112,8 @@ class BucketStore:
         bucket = location.name
         if listed - start > RANGE_BYTES:
             with self._lane:
+                if self._stopped.is_set():
+                    return
                 second = start + RANGE_BYTES
                 answer = call(bucket, library().get, store, path, options={"range": (start, second)})
                 size = answer.meta["size"]
