@@ -16,8 +16,12 @@ _HOMES = {
     "DayReport": "ricloud_connector.ingest",
     "ingest_results": "ricloud_connector.ingest",
     "open_run": "ricloud_connector.session",
+    "list_data_types": "ricloud_connector.read",
+    "read_content": "ricloud_connector.read",
+    "read_records": "ricloud_connector.read",
     "RicloudClient": "ricloud_connector.client",
     "RicloudError": "ricloud_connector.errors",
+    "RicloudRecordsIOManager": "ricloud_connector.dagster",
     "RicloudResource": "ricloud_connector.dagster",
     "build_ricloud_definitions": "ricloud_connector.dagster",
 }
@@ -26,12 +30,16 @@ __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604  # names of strings,
 
 if TYPE_CHECKING:
     from ricloud_connector.client import RicloudClient as RicloudClient
+    from ricloud_connector.dagster import RicloudRecordsIOManager as RicloudRecordsIOManager
     from ricloud_connector.dagster import RicloudResource as RicloudResource
     from ricloud_connector.dagster import build_ricloud_definitions as build_ricloud_definitions
     from ricloud_connector.errors import RicloudError as RicloudError
     from ricloud_connector.ingest import DayReport as DayReport
     from ricloud_connector.ingest import ingest_results as ingest_results
     from ricloud_connector.model import Window as Window
+    from ricloud_connector.read import list_data_types as list_data_types
+    from ricloud_connector.read import read_content as read_content
+    from ricloud_connector.read import read_records as read_records
     from ricloud_connector.session import open_run as open_run
     from ricloud_connector.settings import Settings as Settings
 

@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -70,6 +70,23 @@ class BucketStorage:
         found = self._ask(f"list {folder}", library().list_with_delimiter, _key(folder))
         return sorted(str(prefix).rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"])
 
+    def names(self, folder: Place) -> list[str]:
+        names = [facts["path"].removeprefix(f"{_key(folder)}/") for facts in self._list(folder)]
+        return [name for name in names if "/" not in name]
+
+    def exists(self, place: Place) -> bool:
+        return _key(place) in {facts["path"] for facts in self._list(ObjectPath(self._name, _key(place)).parent)}
+
+    def remove(self, folder: Place) -> None:
+        keys = [facts["path"] for facts in self._list(folder)]
+        try:
+            if keys:
+                call(self._name, library().delete, self._store(), keys)
+        except Refused as refused:
+            _raise(f"cannot remove {folder}", refused)
+        for place in [place for place in self._control if _key(place).startswith(f"{_key(folder)}/")]:
+            del self._control[place]
+
     def list_parts(self, folder: Place) -> list[DataFile]:
         found = []
         for facts in self._list(folder):
@@ -104,8 +121,11 @@ class BucketStorage:
     def settle_folder(self, folder: Place) -> None:
         """Nothing: what a bucket has acknowledged, it keeps."""
 
+    def settled(self, file: DataFile) -> AbstractContextManager[Path]:
+        return self.local(file)
+
     @contextmanager
-    def settled(self, file: DataFile) -> Iterator[Path]:
+    def local(self, file: DataFile) -> Iterator[Path]:
         with tempfile.NamedTemporaryFile(dir=self.staging, prefix="ricloud-read-back-") as copy:
             try:
                 copy.writelines(self._read_whole(file))

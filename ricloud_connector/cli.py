@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import click
+import pyarrow as pa
 
 from ricloud_connector import __version__
 from ricloud_connector.errors import RicloudError, SettingsError, TokenRefused
@@ -90,6 +91,22 @@ def verify(since: datetime | None, until: datetime | None) -> None:
     sys.exit(verify_lake(lake_of(os.environ), since=since, until=until))
 
 
+@cli.group()
+def rebuild() -> None:
+    """Make a dataset anew from what the lake holds."""
+
+
+@rebuild.command()
+def records() -> None:
+    """Remove all records and derive them again from contents. Stop readers and runs first. Needs RICLOUD_LAKE alone.
+
+    Types of columns are decided anew, by all the values that there are; contents are not touched, the API is not asked.
+    """
+    from ricloud_connector.lake_commands import rebuild_all_records
+
+    sys.exit(rebuild_all_records(lake_of(os.environ)))
+
+
 @cli.command()
 def doctor() -> None:
     """Check settings, token, API, lake and disk, without storing or acknowledging anything."""
@@ -132,6 +149,7 @@ def demo(lake: str, s3_server: bool, results: int, ui: bool) -> None:
 
 def main() -> None:
     """Run the command; every error of ours is one line on standard error and an exit code."""
+    _return_memory_at_once()
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -146,3 +164,9 @@ def main() -> None:
     except ImportError as error:
         click.echo(f"ricloud-connector: {error}", err=True)
         sys.exit(2)
+
+
+def _return_memory_at_once() -> None:
+    """Let Arrow use the system's allocator, unless the user chose one: its own keeps 100 MB that were freed."""
+    if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
+        pa.set_memory_pool(pa.system_memory_pool())

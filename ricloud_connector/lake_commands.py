@@ -1,4 +1,4 @@
-"""The commands that look at a lake: `status`, `verify`, `doctor`. Prints; returns exit statuses."""
+"""The commands about a lake: `status`, `verify`, `doctor` look at it, `rebuild` derives. Prints; returns exit statuses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from ricloud_connector.audit import audit, days_of, summarise
 from ricloud_connector.cloud import BucketUrl
 from ricloud_connector.doctor import examine
 from ricloud_connector.errors import LakeError, SettingsError
+from ricloud_connector.ingest import now_utc
 from ricloud_connector.lake import Lake
+from ricloud_connector.records import rebuild_records
 from ricloud_connector.redact import clean
 from ricloud_connector.session import new_run_id
 
@@ -69,6 +71,23 @@ def verify_lake(root: Path | BucketUrl, *, since: datetime | None, until: dateti
             errors.print(f"{finding.day}: {clean(finding.detail, limit=1000)}", markup=False, soft_wrap=True)
     console.print(f"{total} contents of {len(days)} days read back; {wrong or 'nothing'} wrong", markup=False)
     return 1 if wrong else 0
+
+
+def rebuild_all_records(root: Path | BucketUrl) -> int:
+    """Derive all records anew; 1 where a document gave no rows, each named on standard error."""
+    console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+    rows = faults = 0
+    with _existing(root).opened() as lake:
+        for report in rebuild_records(lake, at=now_utc()):
+            found = sum(report.rows.values())
+            rows, faults = rows + found, faults + report.quarantined
+            if report.documents or report.quarantined:
+                console.print(f"{report.day}: {found} records of {report.documents} documents", markup=False)
+            for fault in report.rejections:
+                said = f"{fault.reason}: {clean(fault.detail, limit=500)}"
+                errors.print(f"{report.day}: no records: result {clean(fault.result_id)}: {said}", markup=False, soft_wrap=True)
+    console.print(f"{rows} records rebuilt; {faults or 'no'} documents without, or not with all", markup=False)
+    return 1 if faults else 0
 
 
 def run_doctor(environment: Mapping[str, str]) -> int:

@@ -13,6 +13,9 @@ CHUNK_BYTES = 8 * 1024 * 1024
 UNDATED = date(1970, 1, 1)
 """The partition of quarantine rows whose result has no usable `date_created`."""
 
+NAMED_AT_MOST = 1000
+"""Results that a report names one by one; beyond it they are counted."""
+
 AVAILABLE, CONSUMED, EXPIRED = "available", "consumed", "expired"
 STATES = frozenset({AVAILABLE, CONSUMED, EXPIRED})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,12 +206,25 @@ def read_keys(path: Path, dataset: Dataset) -> pa.Table:
         return parquet.read(columns=list(dataset.key))
 
 
-def read_groups(path: Path, dataset: Dataset, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+def read_groups(path: Source, dataset: Dataset, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The row groups of a part, one at a time; all columns where none are named. Raises: UnreadablePart."""
     names = list(dataset.schema.names if columns is None else columns)
     with _opened(path, dataset, names) as parquet:
         for group in range(parquet.num_row_groups):
             yield parquet.read_row_group(group, columns=names, use_threads=False)
+
+
+def read_chosen(path: Source, dataset: Dataset, choose: Callable[[pa.Table], pa.Array]) -> Iterator[pa.Table]:
+    """The rows that `choose` says of the columns without bytes; the bytes of a group without any are not read.
+
+    Raises: UnreadablePart.
+    """
+    names = dataset.schema.names
+    with _opened(path, dataset, names) as parquet:
+        for group in range(parquet.num_row_groups):
+            chosen = choose(parquet.read_row_group(group, columns=plain_columns(dataset.schema), use_threads=False))
+            if chosen.true_count:
+                yield parquet.read_row_group(group, columns=names, use_threads=False).filter(chosen)
 
 
 def read_chunks(path: Path, name: str | None = None) -> Iterator[StoredChunk]:

@@ -73,6 +73,7 @@ def line_of(report: DayReport) -> str:
         f"{report.acknowledged + report.found_acknowledged} acknowledged",
     ]
     for count, what in (
+        (report.record_rows, "records"),
         (report.quarantined, "quarantined"),
         (report.resting, "resting in quarantine"),
         (report.failed, "failed"),
@@ -95,6 +96,10 @@ def faults_of(report: DayReport) -> Iterator[str]:
     unnamed = report.quarantined + report.failed - len(report.rejections) + report.unconfirmed - len(report.unconfirmed_ids)
     if unnamed:
         yield f"{report.day}: and {unnamed} more"
+    for fault in report.record_faults:
+        yield f"{report.day}: no records: result {clean(fault.result_id)}: {fault.reason}: {clean(fault.detail, limit=500)}"
+    if report.records_error is not None:
+        yield f"{report.day}: records stopped: {clean(report.records_error, limit=500)}"
     if report.error is not None:
         yield f"{report.day}: stopped: {report.error}"
 

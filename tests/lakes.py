@@ -17,6 +17,7 @@ from ricloud_connector.schemas import ACKNOWLEDGEMENTS_SCHEMA, CONTENTS
 
 DAY = date(2026, 11, 20)
 MOMENT = datetime(2026, 11, 20, 10, 15, 30, 123456, tzinfo=UTC)
+FEED = "ios_messages.messages"
 ORIGIN = "http://127.0.0.1:8000"
 ORGANISATION = "5b7d3a6ce1f04c2f9a3e8d10"
 
@@ -102,3 +103,24 @@ def acknowledgement_rows(*ids: str) -> pa.Table:
         for result_id in ids
     ]
     return pa.Table.from_pylist(rows, schema=ACKNOWLEDGEMENTS_SCHEMA)
+
+
+def result_of(name: str, raw: bytes, *, feed: str | None = FEED, kind: str | None = "json", day: date = DAY) -> Result:
+    moment = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+    md5 = hashlib.md5(raw).hexdigest()
+    return Result(name, name, "available", moment, md5, len(raw), identifier=feed, type=kind, poll=f"poll of {name}")
+
+
+def put(lake: Lake, documents: dict[str, bytes], **options) -> None:
+    """One more contents part with these documents."""
+    day = options.get("day", DAY)
+    with lake.writer(CONTENTS) as writer:
+        rows = ContentsWriter(writer)
+        for name, raw in documents.items():
+            result, body = result_of(name, raw, **options), raw
+            if len(raw) > 8 * 1024 * 1024:
+                body = lake.staging / "large"
+                body.write_bytes(raw)
+            rows.add(Content(result, hashlib.sha256(raw).hexdigest(), body))
+        rows.flush()
+        lake.commit(day, writer.finish())

@@ -61,7 +61,7 @@ def test_the_code_location_loads_with_no_variable_set():
         [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert process.stdout.splitlines() == [
-        "['ricloud/acknowledgements', 'ricloud/contents', 'ricloud/results']",
+        "['ricloud/acknowledgements', 'ricloud/contents', 'ricloud/records', 'ricloud/results']",
         "ricloud_ingest",
     ], process.stderr
 

@@ -310,3 +310,22 @@ def test_a_broken_day_is_reported_and_the_others_go_on(emulator, tmp_path):
     assert reports[emulator.days[0]].acknowledged > 0
     expected = {result.id for result in provable(emulator) if result.date_created.date() != emulator.days[1]}
     assert set(emulator.acknowledged) == expected
+
+
+def test_records_that_cannot_be_derived_hold_up_no_acknowledgement(tmp_path, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr("ricloud_connector.ingest.derive_records", fail)
+    with Emulator(results=20, days=1, large_bytes=None) as emulator:
+        (report,) = (each for each in run_ingest(emulator, tmp_path).values() if each.listed)
+        assert report.acknowledged == len(emulator.acknowledged) > 0
+        assert report.records_error == "RuntimeError: unforeseen"
+        assert not report.complete
+        assert any("records stopped" in fault for fault in faults_of(report))
+        monkeypatch.undo()
+        days = days_of(Window.of_day(report.day))
+        with open_run(Settings.from_environment({**emulator.environment(), "RICLOUD_LAKE": str(tmp_path)})) as run:
+            (again,) = ingest_results(run, days)
+        assert again.record_rows > 0
+        assert again.records_error is None

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ricloud_connector.emulator import Emulator
+from ricloud_connector.emulator.feeds import FEEDS, VARIANTS, make_feed
 from tests.command import COMMAND, clean_environment
 
 LIMIT_MB = 350
@@ -46,6 +47,22 @@ def test_20_000_small_results_and_one_of_2_gib_stay_below_350_mb(tmp_path):
     print(f"peak RSS: 20,000 of 4 KiB {small:.0f} MB, one of 2 GiB {big:.0f} MB")
     assert small < LIMIT_MB
     assert big < LIMIT_MB
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(400)
+def test_records_of_20_000_json_results_stay_below_350_mb(tmp_path):
+    created = datetime.now(UTC).replace(hour=0, minute=0, second=0)
+    with Emulator(results=0, days=1) as api:
+        for number in range(20_000):
+            feed = list(FEEDS)[number % len(FEEDS)]
+            raw = make_feed(feed, number % VARIANTS, str(number), str(created.date()))
+            moment = created + timedelta(milliseconds=number)
+            api.add_result(content=raw, identifier=feed, type="json", date_created=moment)
+        peak = peak_mb(api, tmp_path / "lake")
+        assert len(api.acknowledged) == 20_000
+    print(f"peak RSS: 20,000 JSON results of 5 KB and their records {peak:.0f} MB")
+    assert peak < LIMIT_MB
 
 
 def test_a_content_of_many_chunks_costs_no_more_than_a_few(tmp_path):

@@ -80,7 +80,7 @@ def _store(place: Place) -> dg.AssetsDefinition:
     )
     def store(context: dg.AssetExecutionContext, config: StoreConfig) -> Iterator[dg.MaterializeResult[None]]:
         wanted = context.selected_asset_keys
-        with _opened(context, place) as run:
+        with opened_run(context, place) as run:
             reports = store_results(
                 run,
                 _days(context),
@@ -91,7 +91,7 @@ def _store(place: Place) -> dg.AssetsDefinition:
             for report in _sound(context, reports):
                 for asset, dataset, say in told:
                     if asset in wanted:
-                        _record(context, asset, report, _told(run, dataset, report, say))
+                        record(context, asset, report.day, _told(run, dataset, report, say))
         # The upstream asset first: dagster wants them in the order of the graph.
         yield from (dg.MaterializeResult(asset) for asset in (results, contents) if asset in wanted)
 
@@ -114,9 +114,9 @@ def _acknowledgements(place: Place) -> dg.AssetsDefinition:
         if not config.acknowledge:
             context.log.info("acknowledge is false in the run's config: nothing is acknowledged")
             return
-        with _opened(context, place) as run:
+        with opened_run(context, place) as run:
             for report in _sound(context, acknowledge_results(run, _days(context))):
-                _record(context, key, report, _told(run, ACKNOWLEDGEMENTS, report, acknowledgements_metadata))
+                record(context, key, report.day, _told(run, ACKNOWLEDGEMENTS, report, acknowledgements_metadata))
 
     @dg.graph_asset(
         key=key,
@@ -135,7 +135,8 @@ def _acknowledgements(place: Place) -> dg.AssetsDefinition:
 
 
 @contextmanager
-def _opened(context: Context, place: Place) -> Iterator[Run]:
+def opened_run(context: Context, place: Place) -> Iterator[Run]:
+    """The edges of one run, patient where the sensor asked for it."""
     resource: RicloudResource = getattr(context.resources, place.resource_key)
     patient = context.run.tags.get(ASKED_BY) == SENSOR
     with resource.open_run(context.run.run_id, patient=patient) as run:
@@ -170,9 +171,9 @@ def _told(run: Run, dataset: Dataset, report: DayReport, say: Callable[[DayRepor
     return {**partition_metadata(run.lake, dataset, report), **say(report)}
 
 
-def _record(context: Context, asset: dg.AssetKey, report: DayReport, metadata: Metadata) -> None:
+def record(context: Context, asset: dg.AssetKey, day: date, metadata: Metadata) -> None:
     """Record one partition as it is done: in a run over a range, the ones before a failure stay materialised."""
-    partition = report.day.isoformat()
+    partition = day.isoformat()
     if len(context.partition_keys) > 1:
         context.log_event(dg.AssetMaterialization(asset, partition=partition, metadata=metadata))
     context.add_asset_metadata(metadata, asset_key=asset, partition_key=partition)

@@ -23,7 +23,12 @@ Metadata = Mapping[str, Any]
 
 def column_schema(dataset: Dataset) -> dg.TableSchema:
     """The dataset's columns with types and descriptions."""
-    return dg.TableSchema([_column(field) for field in dataset.schema])
+    return columns_of_schema(dataset.schema)
+
+
+def columns_of_schema(schema: pa.Schema) -> dg.TableSchema:
+    """Columns with types and, where there are any, descriptions; a feed's own names are the server's text."""
+    return dg.TableSchema([_column(field) for field in schema])
 
 
 def definition_metadata(dataset: Dataset) -> Metadata:
@@ -101,4 +106,4 @@ def _rejections(report: DayReport) -> list[dg.TableRecord]:
 
 def _column(field: pa.Field) -> dg.TableColumn:
     description = (field.metadata or {}).get(b"description", b"").decode()
-    return dg.TableColumn(field.name, str(field.type), description)
+    return dg.TableColumn(clean(field.name), clean(str(field.type), limit=1000), description or None)

@@ -13,6 +13,7 @@ from ricloud_connector.ingest.run import DayReport, Progress, Run, Selection, no
 from ricloud_connector.ingest.settle import Settlement, available_of
 from ricloud_connector.ingest.store import store_day
 from ricloud_connector.model import Window
+from ricloud_connector.records import Contracts, check_contracts, derive_records
 
 __all__ = [
     "DayReport",
@@ -33,19 +34,28 @@ def days_of(window: Window) -> list[Day]:
 
 
 def ingest_results(
-    run: Run, days: Iterable[Day], *, selection: Selection | None = None, acknowledge: bool = True
+    run: Run,
+    days: Iterable[Day],
+    *,
+    selection: Selection | None = None,
+    acknowledge: bool = True,
+    contracts: Contracts | None = None,
 ) -> Iterator[DayReport]:
     """Ingest day by day; yields what became of each, once it is settled.
 
-    A day whose lake is broken is reported with its error, and the others go on.
+    `contracts` says by feed what becomes of fields that its columns do not have (`evolve`, `freeze`, `discard`).
+    A day whose lake is broken is reported with its error, and the others go on; records that cannot be derived hold up
+    nothing, since they can be at any time.
     Raises: ApiError and SettingsError, which concern every day: all that was committed stays.
     """
+    contracts = check_contracts(contracts)
     settlement, settling = Settlement(run), list[DayReport]()
     with DayListings(run, days, selection or Selection()) as listings:
         for listed in listings:
             report = DayReport(listed.day)
             with report.measured():
                 available = store_day(run, listed, report)
+                _derive(run, report, contracts)
                 if acknowledge:
                     settlement.send(listed.day, listed.span, available, report)
             settling.append(report)
@@ -90,3 +100,13 @@ def acknowledge_results(run: Run, days: Iterable[Day]) -> Iterator[DayReport]:
                 settling = []
     settlement.confirm()
     yield from settling
+
+
+def _derive(run: Run, report: DayReport, contracts: Contracts) -> None:
+    """Derive the day's records; whatever goes wrong is told, and acknowledgements go on without them."""
+    try:
+        found = derive_records(run.lake, report.day, at=run.now(), contracts=contracts)
+    except Exception as error:  # noqa: BLE001  # contents are proven without them: no error of a parser may hold them up
+        report.records_error = f"{type(error).__name__}: {error}"
+        return
+    report.record_rows, report.record_faults = sum(found.rows.values()), list(found.rejections)

@@ -13,10 +13,8 @@ from ricloud_connector.client import RicloudClient
 from ricloud_connector.errors import LakeError, SettingsError
 from ricloud_connector.fetch import Fetcher
 from ricloud_connector.lake import Lake
-from ricloud_connector.model import AVAILABLE, STATES, Rejection, Result
+from ricloud_connector.model import AVAILABLE, NAMED_AT_MOST, STATES, Rejection, Result
 from ricloud_connector.redact import clean
-
-NAMED_AT_MOST = 1000  # rejections and unconfirmed ids kept by name in a report; beyond it they are counted
 
 
 class Progress(Protocol):
@@ -88,7 +86,8 @@ class DayReport:
 
     `fetched` were downloaded and proven, `new` stored by this run, `already_stored` before it or by another;
     `quarantined` are set aside with a reason, `resting` were, and are not tried again yet; `failed` could not be fetched
-    this time; `unconfirmed` are still available after their acknowledgement.
+    this time; `unconfirmed` are still available after their acknowledgement. `record_rows` are new rows out of JSON results;
+    `record_faults` stored results whose document gave no rows, or not all.
     """
 
     day: date
@@ -109,11 +108,16 @@ class DayReport:
     rejections: list[Rejection] = field(default_factory=list)
     unconfirmed_ids: list[str] = field(default_factory=list)
     error: LakeError | None = None
+    record_rows: int = 0
+    record_faults: list[Rejection] = field(default_factory=list)
+    records_error: str | None = None
 
     @property
     def complete(self) -> bool:
-        """Whether all that was listed is stored and, where that was asked for, acknowledged."""
-        return self.error is None and not (self.quarantined or self.resting or self.failed or self.unconfirmed)
+        """Whether all that was listed is stored, made records of and, where that was asked for, acknowledged."""
+        if self.error is not None or self.records_error is not None:
+            return False
+        return not (self.quarantined or self.resting or self.failed or self.unconfirmed)
 
     def reject(self, rejections: Iterable[Rejection]) -> None:
         for rejection in rejections:

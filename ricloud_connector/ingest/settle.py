@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ricloud_connector.acknowledge import Acknowledger, Confirmed, Listed, find_consumed
-from ricloud_connector.ingest.run import NAMED_AT_MOST, DayReport, Run
-from ricloud_connector.model import AVAILABLE, Rejection, Result, Window
+from ricloud_connector.ingest.run import DayReport, Run
+from ricloud_connector.model import AVAILABLE, NAMED_AT_MOST, Rejection, Result, Window
 from ricloud_connector.readback import read_back
 from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, acknowledgement_rows
 

@@ -1,0 +1,154 @@
+"""The asset `records` and its checks: typed rows out of JSON results, derived from contents. Runs the edges."""
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from ricloud_connector.dagster.assets import KINDS, Place, opened_run, record
+from ricloud_connector.dagster.metadata import Metadata, columns_of_schema
+from ricloud_connector.errors import LakeError
+from ricloud_connector.ingest import Run
+from ricloud_connector.records import Contracts, RecordsReport, derive_records
+from ricloud_connector.records.derived import faults_of_day
+from ricloud_connector.records.feed import RECORDS, day_rows, day_schema
+from ricloud_connector.records.rows import schema_of
+from ricloud_connector.redact import clean
+
+COUNTS = "every_document_gave_its_records"
+COLUMNS = "columns_are_unchanged"
+OTHER_SHAPE = "records_other_shape"
+SHOWN = 50
+
+_FAULTS = dg.TableSchema([dg.TableColumn(name, "string") for name in ("partition", "result_id", "reason", "detail")])
+_CHANGES = dg.TableSchema([dg.TableColumn(name, "string") for name in ("feed", "column", "type", "change", "since")])
+_ROWS = dg.TableSchema([dg.TableColumn("feed", "string"), dg.TableColumn("rows", "int")])
+
+
+def build_records(place: Place, contracts: Contracts) -> dg.AssetsDefinition:
+    """The asset `records`, after `contents`, in the same partitions; a range of them is one run."""
+    key, contents = place.key(RECORDS), place.key("contents")
+
+    @dg.multi_asset(
+        name="_".join([*place.key_prefix, RECORDS]),
+        specs=[
+            dg.AssetSpec(
+                key,
+                deps=[contents],
+                description="The rows inside JSON results, typed, a dataset per feed; derived from contents alone.",
+                kinds=KINDS,
+                group_name=place.group_name,
+                metadata={
+                    "dagster/column_schema": columns_of_schema(schema_of({})),
+                    "dagster/storage_kind": "parquet",
+                },
+            )
+        ],
+        check_specs=[
+            dg.AssetCheckSpec(
+                COUNTS, asset=key, description="Every JSON result gave as many records as its metadata.count says."
+            ),
+            dg.AssetCheckSpec(COLUMNS, asset=key, description="No feed got new columns, and every value fits its column."),
+        ],
+        partitions_def=place.partitions_def,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        required_resource_keys={place.resource_key},
+        pool=place.pool,
+    )
+    def records(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        days = [date.fromisoformat(partition) for partition in context.partition_keys]
+        reports, broken, faults = list[RecordsReport](), list[str](), list[dg.TableRecord]()
+        with opened_run(context, place) as run:
+            for day in days:
+                try:
+                    report = derive_records(run.lake, day, at=run.now(), contracts=contracts)
+                    metadata = _metadata(run, report)
+                    faults += _faults(run, day)
+                except LakeError as error:
+                    broken.append(f"{day}: {error}")
+                    continue
+                reports.append(report)
+                if report.quarantined:
+                    context.log.warning(f"{day}: {report.quarantined} JSON results gave no records, or not all")
+                record(context, key, day, metadata)
+        if broken:
+            raise dg.Failure("; ".join(broken[:10]))
+        yield dg.MaterializeResult(key)
+        yield _counts(key, faults)
+        yield _columns(key, reports)
+
+    return records
+
+
+def _metadata(run: Run, report: RecordsReport) -> Metadata:
+    rows = day_rows(run.lake, report.day)
+    shown = [dg.TableRecord({"feed": clean(feed), "rows": count}) for feed, count in sorted(rows.items())[:SHOWN]]
+    rate = report.json_bytes / 1e6 / report.seconds if report.seconds else 0.0
+    return {
+        "dagster/partition_row_count": sum(rows.values()),
+        "dagster/column_schema": columns_of_schema(day_schema(run.lake, report.day)),
+        "dagster/uri": (run.lake.data / RECORDS).as_uri(),
+        "ricloud/path": dg.MetadataValue.path(str(run.lake.data / RECORDS)),
+        "ricloud/new": sum(report.rows.values()),
+        "ricloud/documents": report.documents,
+        "ricloud/quarantined": report.quarantined,
+        "ricloud/feeds": len(rows),
+        "ricloud/rows_by_feed": dg.MetadataValue.table(shown, _ROWS),
+        "ricloud/json_mb_per_s": round(rate, 3),
+        "ricloud/seconds": round(report.seconds, 3),
+    }
+
+
+def _faults(run: Run, day: date) -> list[dg.TableRecord]:
+    return [
+        dg.TableRecord(
+            {
+                "partition": day.isoformat(),
+                "result_id": clean(row["result_id"]),
+                "reason": row["reason"],
+                "detail": clean(row["detail"]),
+            }
+        )
+        for row in faults_of_day(run.lake, day)
+    ]
+
+
+def _counts(key: dg.AssetKey, faults: list[dg.TableRecord]) -> dg.AssetCheckResult:
+    reasons = Counter(str(fault.data["reason"]) for fault in faults)
+    return dg.AssetCheckResult(
+        check_name=COUNTS,
+        asset_key=key,
+        passed=not faults,
+        # JSON of another shape may be a file of a user, which is no fault of anybody's.
+        severity=dg.AssetCheckSeverity.WARN if set(reasons) <= {OTHER_SHAPE} else dg.AssetCheckSeverity.ERROR,
+        description=", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())) or None,
+        metadata={"ricloud/documents": dg.MetadataValue.table(faults[:SHOWN], _FAULTS), "ricloud/faults": len(faults)},
+    )
+
+
+def _columns(key: dg.AssetKey, reports: list[RecordsReport]) -> dg.AssetCheckResult:
+    """A warning with a table: what was added by this run, and what its values did not fit. A new feed is no change."""
+    changes = [
+        _change(feed, name, str(version.columns[name]), "new column", version.day)
+        for report in reports
+        for feed, version in report.added
+        if version.number > 0
+        for name in version.added
+    ]
+    for report in reports:
+        for (feed, pointer), count in sorted(report.misfits.items()):
+            changes.append(_change(feed, pointer, "", f"{count} values in _extra", report.day))
+    return dg.AssetCheckResult(
+        check_name=COLUMNS,
+        asset_key=key,
+        passed=not changes,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"ricloud/changes": dg.MetadataValue.table(changes[:SHOWN], _CHANGES), "ricloud/changed": len(changes)},
+    )
+
+
+def _change(feed: str, column: str, kind: str, change: str, since: date | None) -> dg.TableRecord:
+    said = {"feed": clean(feed), "column": clean(column), "type": clean(kind, limit=1000), "change": change}
+    return dg.TableRecord({**said, "since": since.isoformat() if since else ""})

@@ -1,0 +1,265 @@
+"""The records files of one contents part while they are filled, one per feed. Reads and writes the lake."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import date, datetime
+
+import pyarrow as pa
+
+from ricloud_connector import disk
+from ricloud_connector.lake import Lake
+from ricloud_connector.model import Rejection
+from ricloud_connector.records.bulk import BulkReader
+from ricloud_connector.records.columns import Columns, infer_columns
+from ricloud_connector.records.document import Fault, parse_document, parse_quickly
+from ricloud_connector.records.feed import Feed, Version
+from ricloud_connector.records.fitting import EXACT, NotFinite
+from ricloud_connector.records.part import Group, RecordsPart
+from ricloud_connector.records.rows import Built, Contract, Source, build_table
+from ricloud_connector.records.sources import Document
+
+FLUSH_BYTES = 16 * 1024 * 1024
+"""Bytes of JSON, of all feeds of a part together, that become row groups."""
+
+BATCH_BYTES = 2 * 1024 * 1024
+"""Bytes of one feed's JSON that Arrow reads at once."""
+
+DECIDE_BYTES = 4 * 1024 * 1024
+"""Bytes of one feed's JSON that are held as Python's objects at once; so many decide the types of new columns."""
+
+CHUNK_BYTES = 1024 * 1024
+
+FILES_OPEN = 16
+_NAMED = 20
+
+_ILL = (RecursionError, ValueError, TypeError, OverflowError, pa.ArrowException)
+
+
+class OpenRecords:
+    """Takes the documents of one contents part, and writes them as row groups of their feeds' files.
+
+    `faults` are documents that gave no rows, or not all.
+    """
+
+    def __init__(self, lake: Lake, day: date, at: datetime, contracts: Mapping[str, Contract]) -> None:
+        self._lake, self._day, self._at, self._contracts = lake, day, at, contracts
+        self._feeds: dict[str | None, tuple[Feed, RecordsPart, BulkReader]] = {}
+        self._pending: dict[str | None, list[Document]] = defaultdict(list)
+        self._sizes: Counter[str | None] = Counter()
+        self._unwritten = 0
+        self._pen = ThreadPoolExecutor(1, "ricloud-records")
+        self._written: Future[None] = self._pen.submit(_write, [], pause=False)
+        self.documents = 0
+        self.json_bytes = 0
+        self.faults: list[Rejection] = []
+        self.rows: Counter[str] = Counter()
+        self.misfits: Counter[tuple[str, str]] = Counter()
+        self.added: list[tuple[str, Version]] = []
+        self.files = 0
+
+    def add(self, documents: Iterable[Document]) -> None:
+        """Add documents. Raises: LakeError."""
+        for document in documents:
+            name = document.identifier
+            self._pending[name].append(document)
+            self._sizes[name] += document.size
+            self._unwritten += document.size
+            if self._unwritten >= FLUSH_BYTES:
+                self._flush()
+            elif self._sizes[name] >= BATCH_BYTES:
+                self._build(name)
+
+    def commit(self, number: int) -> list[str]:
+        """Put everything into the lake as files of this number; returns the folders' names. Raises: LakeError."""
+        self._flush()
+        self._written.result()
+        made = []
+        for feed, part, _ in self._feeds.values():
+            rows = part.rows
+            if rows:
+                made.append(feed.name)
+            if part.commit(feed.folder(self._day) / disk.part_name(number)):
+                self.files += 1
+                self.rows[feed.identifier or ""] += rows
+        return made
+
+    def close(self) -> None:
+        """Remove what is in staging still."""
+        self._pen.shutdown()
+        for _, part, _ in self._feeds.values():
+            part.discard()
+
+    def _flush(self) -> None:
+        """Have what is pending written, a row group per feed, while the next documents are read."""
+        for identifier in list(self._pending):
+            self._build(identifier)
+        groups = [(part, group) for _, part, _ in self._feeds.values() if (group := part.take_group())]
+        pa.default_memory_pool().release_unused()  # which it would keep for a while, and take more meanwhile
+        self._written.result()  # not more than one group of each waits
+        self._written = self._pen.submit(_write, groups, pause=len(self._feeds) > FILES_OPEN)
+        self._unwritten = 0
+
+    def _build(self, identifier: str | None) -> None:
+        """Make columns of what is pending of a feed: by Arrow's reader where it may, else by Python."""
+        documents = self._pending.pop(identifier)
+        del self._sizes[identifier]
+        if identifier not in self._feeds:
+            feed = Feed(self._lake, identifier)
+            self._feeds[identifier] = feed, RecordsPart(self._lake, feed), BulkReader()
+        feed, part, reader = self._feeds[identifier]
+        version = feed.version()
+        if version.columns and version.number < 0:  # found in files, whose chain of versions is lost: it starts anew
+            version = feed.extend({}, day=self._day, at=self._at)
+        columns = version.columns
+        if not columns:
+            first, documents = split(documents, DECIDE_BYTES)
+            self._fit(feed, part, first)
+            columns = feed.version().columns
+        tables, doubted = reader.read(documents, columns)
+        for table in tables:
+            part.add(table, columns)
+        doubtful = {document.result_id for document in doubted}
+        self._count(document for document in documents if document.result_id not in doubtful)
+        while doubted:
+            some, doubted = split(doubted, DECIDE_BYTES)
+            self._fit(feed, part, some)
+
+    def _fit(self, feed: Feed, part: RecordsPart, documents: list[Document]) -> None:
+        """Parse documents one by one, and fit their values into the columns, of which there may be more afterwards.
+
+        Objects are made into columns while they are in the cache, unless they have fields whose types more values decide.
+        """
+        by_id = {document.result_id: document for document in documents}
+        waiting: list[Source] = []
+        known = feed.version().columns
+        with _collector_at_rest():
+            while documents:
+                some, documents = split(documents, CHUNK_BYTES)
+                if known and not waiting and self._fit_quickly(feed, part, some, known):
+                    continue
+                sources = [source for document in some if (source := self._parsed(document)) is not None]
+                waiting += sources
+                if documents and infer_columns([record for source in sources for record in source.records], known):
+                    continue
+                self._write(feed, part, waiting, by_id)
+                waiting = []
+
+    def _fit_quickly(self, feed: Feed, part: RecordsPart, documents: Sequence[Document], columns: Columns) -> bool:
+        """Fit what the quick decoder gives, if it is certainly what the strict one would; else do nothing."""
+        found = [parse_quickly(document.raw) for document in documents]
+        quick = [each for each in found if each is not None]
+        contract = self._contract(feed)
+        if len(quick) < len(found):
+            return False
+        if contract == "evolve" and infer_columns([record for each in quick for record in each.records], columns):
+            return False
+        sources = [
+            Source(document.result_id, document.date_created, document.poll, each.records)
+            for document, each in zip(documents, quick, strict=True)
+        ]
+        try:
+            built = build_table(sources, columns, refuse=contract == "freeze")
+        except _ILL:
+            return False
+        if built.names != sum(each.names for each in quick) or built.greatest >= EXACT:
+            return False
+        self._count(documents)
+        self._accept(feed, part, built, columns, {document.result_id: document for document in documents})
+        return True
+
+    def _count(self, documents: Iterable[Document]) -> None:
+        for document in documents:
+            self.documents += 1
+            self.json_bytes += document.size
+
+    def _parsed(self, document: Document) -> Source | None:
+        records = parse_document(document.raw)
+        if not isinstance(records, Fault):
+            self._count([document])
+            return Source(document.result_id, document.date_created, document.poll, records)
+        if document.declared:
+            self.faults.append(document.rejection(records))
+        return None
+
+    def _write(self, feed: Feed, part: RecordsPart, sources: list[Source], documents: Mapping[str, Document]) -> None:
+        contract = self._contract(feed)
+        try:
+            version = self._decide(feed, sources, contract)
+            built = build_table(sources, version.columns, refuse=contract == "freeze")
+        except _ILL as error:
+            # The document that is to blame is found by halves and stands alone.
+            if len(sources) > 1:
+                for half in (sources[: len(sources) // 2], sources[len(sources) // 2 :]):
+                    self._write(feed, part, half, documents)
+                return
+            self.faults += [documents[source.result_id].rejection(_fault_of(error)) for source in sources]
+            return
+        self._accept(feed, part, built, version.columns, documents)
+
+    def _accept(self, feed: Feed, part: RecordsPart, built: Built, columns: Columns, documents: Mapping[str, Document]) -> None:
+        self.misfits.update({(feed.identifier or "", place): count for place, count in built.misfits.items()})
+        self._refuse(built, documents)
+        if built.table.num_rows:
+            part.add(built.table, columns)
+
+    def _contract(self, feed: Feed) -> Contract:
+        return self._contracts.get(feed.identifier or "", self._contracts.get("*", "evolve"))
+
+    def _decide(self, feed: Feed, sources: list[Source], contract: Contract) -> Version:
+        """The columns that these rows have: more than before only where the contract lets them, or there were none."""
+        before = feed.version()
+        if contract != "evolve" and before.number >= 0:
+            return before
+        proposed = infer_columns([record for source in sources for record in source.records], before.columns)
+        version = feed.extend(proposed, day=self._day, at=self._at)
+        if version.number > before.number and version.day is not None and version.run_id == self._lake.run_id:
+            self.added.append((feed.identifier or "", version))
+        return version
+
+    def _refuse(self, built: Built, documents: Mapping[str, Document]) -> None:
+        for result_id, numbers in built.refused.items():
+            places = ", ".join(sorted(built.misfits)[:_NAMED])
+            shown = ", ".join(map(str, numbers[:_NAMED])) + (", ..." if len(numbers) > _NAMED else "")
+            detail = f"records {shown} hold what the frozen columns do not, of: {places}"
+            self.faults.append(documents[result_id].rejection(Fault("records_frozen", detail)))
+
+
+def _fault_of(error: Exception) -> Fault:
+    if isinstance(error, NotFinite):
+        return Fault("records_number_out_of_range", "a number is beyond a 64-bit float")
+    reason = "records_too_deep" if isinstance(error, RecursionError) else "records_unreadable"
+    return Fault(reason, f"{type(error).__name__}: {error}")
+
+
+def _write(groups: Sequence[tuple[RecordsPart, Group]], *, pause: bool) -> None:
+    for part, group in groups:
+        part.write(group)
+        if pause:  # a file for each of very many feeds would be too many
+            part.pause()
+
+
+def split(documents: list[Document], size: int) -> tuple[list[Document], list[Document]]:
+    """The first documents, up to `size` bytes but at least one, and the others."""
+    taken = 0
+    for number, document in enumerate(documents):
+        taken += document.size
+        if taken > size and number:
+            return documents[:number], documents[number:]
+    return documents, []
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Without the cyclic garbage collector for some MiB of JSON: millions of objects and no cycles, and it doubles the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()

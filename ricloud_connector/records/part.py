@@ -1,0 +1,144 @@
+"""One records file under way: row groups in, a complete file out, created only if it is absent. I/O: staging, the lake.
+
+The columns may grow while it is written, which a Parquet file cannot: what was written before is a piece of its own, and the
+pieces become one file with all columns at the end, a row group at a time.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ricloud_connector import disk
+from ricloud_connector.errors import LakeError, UnreadablePart
+from ricloud_connector.lake import Lake
+from ricloud_connector.model import Place
+from ricloud_connector.records.columns import Columns
+from ricloud_connector.records.feed import Feed
+from ricloud_connector.records.rows import PARSER, schema_of
+from ricloud_connector.schemas import FORMAT
+
+Group = list[tuple[Columns, list[pa.Table]]]
+"""The rows of one row group, in order, with the columns that each table has."""
+
+
+class RecordsPart:
+    """Collects the rows of one feed from one contents part.
+
+    Rows are added by one thread while another writes those before: `add` and `take_group` are the one's, the rest the other's.
+    """
+
+    def __init__(self, lake: Lake, feed: Feed) -> None:
+        self._lake, self._feed = lake, feed
+        self._group: Group = []
+        self._pieces: list[Path] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._columns: Columns = {}
+        self._written = 0
+        self.rows = 0
+
+    def add(self, table: pa.Table, columns: Columns) -> None:
+        """Append rows with these columns."""
+        if not self._group or self._group[-1][0] != columns:
+            self._group.append((columns, []))
+        self._group[-1][1].append(table)
+        self.rows += table.num_rows
+
+    def take_group(self) -> Group:
+        """What was added since the last time."""
+        group, self._group = self._group, []
+        return group
+
+    def write(self, group: Group) -> None:
+        """Write a row group, or one for each change of columns in it. Raises: LakeError when the disk refuses it."""
+        for columns, tables in group:
+            if columns != self._columns:
+                self.pause()
+            self._columns = columns
+            table = pa.concat_tables(tables)
+            try:
+                if self._writer is None:
+                    self._pieces.append(self._lake.staging / f"records-{os.urandom(8).hex()}")
+                    self._writer = self._open(self._pieces[-1], columns)
+                self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+            except OSError as error:
+                raise LakeError(f"cannot write in {self._lake.staging}: {error}") from error
+            self._written += table.num_rows
+
+    def pause(self) -> None:
+        """Close the open file, if there is one: what comes next is another piece. Raises: LakeError."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            try:
+                writer.close()
+            except OSError as error:
+                raise LakeError(f"cannot write in {self._lake.staging}: {error}") from error
+
+    def commit(self, place: Place) -> bool:
+        """Give the rows their file; False where it exists, which has the same rows. Raises: LakeError."""
+        try:
+            self.pause()
+            if not self._written or self._lake.storage.exists(place):
+                return False
+            (staged,) = self._pieces if len(self._pieces) == 1 else (self._joined(),)
+            self._prove(staged)
+            return self._lake.create(place, staged)
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Remove what is in staging."""
+        self._writer, self._group = None, []
+        for piece in self._pieces:
+            disk.discard(piece)
+        self._pieces = []
+
+    def _joined(self) -> Path:
+        """All pieces as one file with the columns of the last, which has those of all."""
+        pieces, target = list(self._pieces), self._lake.staging / f"records-{os.urandom(8).hex()}"
+        self._pieces.append(target)
+        schema = schema_of(self._columns)
+        try:
+            with self._open(target, self._columns) as writer:
+                for piece in pieces:
+                    with pq.ParquetFile(piece, page_checksum_verification=True) as parquet:
+                        for group in range(parquet.num_row_groups):
+                            table = parquet.read_row_group(group, use_threads=False)
+                            writer.write_table(_widened(table, schema), row_group_size=max(1, table.num_rows))
+        except OSError as error:
+            raise LakeError(f"cannot write in {target.parent}: {error}") from error
+        return target
+
+    def _open(self, path: Path, columns: Columns) -> pq.ParquetWriter:
+        metadata = {
+            "ricloud_format": str(FORMAT),
+            "ricloud_organisation": self._lake.organisation or "",
+            "ricloud_origin": self._lake.origin or self._lake.other_origin or "",
+            "ricloud_parser": str(PARSER),
+            "ricloud_feed": self._feed.identifier or "",
+        }
+        schema = schema_of(columns).with_metadata(metadata)
+        return pq.ParquetWriter(path, schema, compression="zstd", compression_level=1, write_page_checksum=True)
+
+    def _prove(self, staged: Path) -> None:
+        """Decode every row group, whose pages have checksums. Raises: UnreadablePart."""
+        try:
+            with pq.ParquetFile(staged, page_checksum_verification=True) as parquet:
+                groups = range(parquet.num_row_groups)
+                rows = sum(parquet.read_row_group(group).num_rows for group in groups)
+        except (OSError, pa.ArrowException) as error:
+            raise UnreadablePart(f"{staged} does not decode: {error}") from error
+        if rows != self._written:
+            raise UnreadablePart(f"{staged} decodes to {rows} rows, {self._written} were written")
+
+
+def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with a column of nulls for each that it lacks."""
+    columns = [
+        table.column(field.name) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)

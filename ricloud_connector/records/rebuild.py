@@ -1,0 +1,85 @@
+"""The records dataset made anew from contents, without the API. Removes and writes in the lake.
+
+It removes the dataset and writes it again in place, so that a plain glob never sees rows of two parsers or two sets of types
+side by side, and no reader has to be told of a new root. The price: readers and runs are to be stopped meanwhile. Killed in
+between, it is run again; contents are never touched.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import date, datetime
+
+from ricloud_connector.audit import days_of
+from ricloud_connector.lake import Lake
+from ricloud_connector.records.bulk import BulkReader
+from ricloud_connector.records.columns import Columns, infer_columns, merge_columns
+from ricloud_connector.records.derive import Contracts, RecordsReport, check_contracts, derive_records
+from ricloud_connector.records.document import Fault, parse_document
+from ricloud_connector.records.feed import RECORDS, Feed
+from ricloud_connector.records.filling import BATCH_BYTES, DECIDE_BYTES, split
+from ricloud_connector.records.sources import Document, documents_of
+from ricloud_connector.schemas import CONTENTS
+
+
+def rebuild_records(lake: Lake, *, at: datetime, contracts: Contracts | None = None) -> Iterator[RecordsReport]:
+    """Remove all records and derive them again, day by day; yields what became of each day. The lake is opened.
+
+    All contents are read twice: first to decide each column's type by all the values that there are, then to write.
+    Raises: LakeError.
+    """
+    check_contracts(contracts)
+    days = days_of(lake, CONTENTS)
+    proposal = _Proposal()
+    for day in days:
+        contents = lake.scan(CONTENTS, day)
+        for part in contents.parts:
+            for documents in documents_of(lake, day, contents, part, []):
+                proposal.add(documents)
+            proposal.learn_all()
+    # What says that records are there goes first: killed after it, a run derives what is missing.
+    for folder in (lake.control / RECORDS, lake.control / "schemas", lake.data / RECORDS):
+        lake.storage.remove(folder)
+    for identifier, columns in proposal.columns.items():
+        Feed(lake, identifier).extend(columns, day=proposal.first_day[identifier], at=at)
+    for day in days:
+        yield derive_records(lake, day, at=at, contracts=contracts)
+
+
+class _Proposal:
+    """By feed, the columns that hold the values of all documents added, and the day of the first of them."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str | None, Columns] = {}
+        self.first_day: dict[str | None, date] = {}
+        self._readers: dict[str | None, BulkReader] = defaultdict(BulkReader)
+        self._pending: dict[str | None, list[Document]] = defaultdict(list)
+        self._sizes: Counter[str | None] = Counter()
+
+    def add(self, documents: Iterable[Document]) -> None:
+        for document in documents:
+            name = document.identifier
+            self._pending[name].append(document)
+            self._sizes[name] += document.size
+            if self._sizes[name] >= BATCH_BYTES:
+                self._learn(name)
+        if self._sizes.total() >= 4 * BATCH_BYTES:
+            self.learn_all()
+
+    def learn_all(self) -> None:
+        for name in list(self._pending):
+            self._learn(name)
+
+    def _learn(self, name: str | None) -> None:
+        documents = self._pending.pop(name)
+        del self._sizes[name]
+        while documents:
+            # What fits the columns found so far has nothing to teach, and most documents do.
+            _, documents = self._readers[name].read(documents, self.columns.get(name, {}))
+            some, documents = split(documents, DECIDE_BYTES)
+            for document in some:
+                records = parse_document(document.raw)
+                if not isinstance(records, Fault):
+                    self.first_day.setdefault(name, document.date_created.date())
+                    self.columns[name] = merge_columns(self.columns.get(name, {}), infer_columns(records, {}))

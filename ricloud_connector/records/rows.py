@@ -1,0 +1,136 @@
+"""Records to typed tables and back: rows with the columns of their feed, `_extra` for what does not fit. Pure.
+
+`columns.py` says how types are decided and why nothing widens; `fitting.py` puts the values where they belong.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from ricloud_connector.records.columns import RESERVED, TIMESTAMP, Columns
+from ricloud_connector.records.document import Record
+from ricloud_connector.records.fitting import Fitting
+
+PARSER = 1
+"""Changes whenever the same contents would give other rows; rows of two parsers never lie in one lake."""
+
+EXTRA = "_extra"
+
+Contract = Literal["evolve", "freeze", "discard"]
+"""What becomes of fields that a feed's columns do not have: they become columns; the record is set aside; `_extra`."""
+
+
+def _field(name: str, kind: pa.DataType, description: str) -> pa.Field:
+    return pa.field(name, kind, metadata={"description": description})
+
+
+META = (
+    _field("result_id", pa.string(), "The result that holds the record"),
+    _field("record_index", pa.int64(), "Position of the record in its document, from 0"),
+    _field("date_created", TIMESTAMP, "When the API created the result; its UTC day names the partition"),
+    _field("poll", pa.string(), "The poll that produced the result, where the results dataset knows it"),
+)
+EXTRA_FIELD = _field(EXTRA, pa.string(), "JSON text of what did not fit: an object of values by JSON Pointer")
+
+
+def schema_of(columns: Columns) -> pa.Schema:
+    """The columns of a records file: ours, the record's own, `_extra`."""
+    return pa.schema([*META, *(pa.field(name, kind) for name, kind in columns.items()), EXTRA_FIELD])
+
+
+def columns_of(schema: pa.Schema) -> dict[str, pa.DataType]:
+    """The record's own columns of a records file."""
+    return {field.name: field.type for field in schema if field.name not in RESERVED}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The records of one result."""
+
+    result_id: str
+    date_created: datetime
+    poll: str | None
+    records: list[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A table, how many values of each place did not fit (indexes as `*`), and by result the records that were refused.
+
+    `names` and `greatest` are those of `Fitting`.
+    """
+
+    table: pa.Table
+    misfits: Counter[str]
+    refused: dict[str, list[int]]
+    names: int
+    greatest: float
+
+
+def build_table(sources: Iterable[Source], columns: Columns, *, refuse: bool = False) -> Built:
+    """The rows of some results. `refuse` leaves out the records that hold anything that the columns cannot."""
+    sources = list(sources)
+    records = [record for source in sources for record in source.records]
+    counts = [len(source.records) for source in sources]
+    fitting = Fitting(records)
+    arrays = fitting.columns(columns)
+    index = [number for count in counts for number in range(count)]
+    table = pa.table(
+        [
+            pa.array([source.result_id for source in sources for _ in source.records], pa.string()),
+            pa.array(index, pa.int64()),
+            pa.array([source.date_created for source in sources for _ in source.records], TIMESTAMP),
+            pa.array([source.poll for source in sources for _ in source.records], pa.string()),
+            *arrays,
+            pa.array(fitting.extra_texts(), pa.string()),
+        ],
+        schema=schema_of(columns),
+    )
+    refused: dict[str, list[int]] = {}
+    if refuse and fitting.bad:
+        ids = table.column("result_id").to_pylist()
+        for row in sorted(fitting.bad):
+            refused.setdefault(ids[row], []).append(index[row])
+        table = table.filter(pa.array([row not in fitting.bad for row in range(len(records))], pa.bool_()))
+    return Built(table, fitting.misfits, refused, fitting.names, fitting.greatest)
+
+
+def reconstruct(table: pa.Table) -> dict[str, list[Record]]:
+    """The records of each result, in order, from the table alone; null members are left out, moments are in UTC with `Z`."""
+    found: dict[str, dict[int, Record]] = {}
+    for row in table.to_pylist():
+        record = {name: _plain(value) for name, value in row.items() if name not in RESERVED and value is not None}
+        for pointer, value in json.loads(row[EXTRA] or "{}").items():
+            _place(record, pointer, value)
+        found.setdefault(row["result_id"], {})[row["record_index"]] = record
+    return {name: [records[number] for number in sorted(records)] for name, records in found.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(member) for name, member in value.items() if member is not None}
+    if isinstance(value, list):
+        return [_plain(element) for element in value]
+    if isinstance(value, datetime):
+        text = value.astimezone(UTC).strftime("%H:%M:%S.%f").rstrip("0").rstrip(".")
+        return f"{value.date().isoformat()}T{text}Z"
+    return value
+
+
+def _place(record: Record, pointer: str, value: Any) -> None:
+    """Put a value where a JSON Pointer says."""
+    *above, last = (part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
+    target: Any = record
+    for part in above:
+        target = target[int(part)] if isinstance(target, list) else target[part]
+    if isinstance(target, list):
+        target[int(last)] = value
+    else:
+        target[last] = value

@@ -1,0 +1,107 @@
+"""The documents of a contents part: the bytes of each JSON result whose last chunk is in it. Reads the lake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ricloud_connector.contents import read_content_chunks
+from ricloud_connector.lake import Lake
+from ricloud_connector.model import DataFile, Rejection
+from ricloud_connector.partition import Partition
+from ricloud_connector.parts import read_chosen, read_groups
+from ricloud_connector.records.document import Fault, looks_like_document
+from ricloud_connector.schemas import CONTENTS, RESULTS
+
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+"""A document is parsed as a whole; as Python's objects it takes about eight times its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The bytes of one result that is JSON, or may be: `declared` says that the API calls it so."""
+
+    result_id: str
+    identifier: str | None
+    date_created: datetime
+    poll: str | None
+    checksum: str
+    size: int
+    declared: bool
+    raw: bytes = field(repr=False)
+
+    def rejection(self, fault: Fault) -> Rejection:
+        """A fault of a stored result as a future row of the quarantine dataset."""
+        return Rejection(
+            result_id=self.result_id,
+            reason=fault.reason,
+            detail=fault.detail,
+            date_created=self.date_created,
+            identifier=self.identifier,
+            checksum=self.checksum,
+            size=self.size,
+            actual_checksum=self.checksum,
+            actual_size=self.size,
+        )
+
+
+def documents_of(
+    lake: Lake, day: date, contents: Partition, part: DataFile, faults: list[Rejection]
+) -> Iterator[list[Document]]:
+    """What may be a document, of those results whose last chunk is in this part; a row group of them at a time.
+
+    Appends to `faults` what is too large.
+    """
+    whole = contents.whole_results()
+    wanted = whole.filter(pc.equal(whole.column("part"), part.number)).column("result_id").combine_chunks()
+    polls: dict[str, str | None] | None = None
+    seen = set[str]()
+    for table in _chosen(lake, part, wanted):
+        if polls is None:
+            polls = _polls(lake, day, wanted)
+        documents = []
+        names = ("result_id", "identifier", "type", "date_created", "checksum", "size", "chunk_count", "content")
+        for result_id, identifier, kind, created, checksum, size, chunks, content in zip(
+            *(table.column(name).to_pylist() for name in names), strict=True
+        ):
+            if result_id in seen:
+                continue
+            seen.add(result_id)
+            declared, large = kind is not None, size > MAX_DOCUMENT_BYTES
+            raw = b"" if large else content if chunks == 1 else b"".join(read_content_chunks(contents, result_id))
+            document = Document(result_id, identifier or None, created, polls.get(result_id), checksum, size, declared, raw)
+            if large and declared:
+                detail = f"the document has {size} bytes, more than {MAX_DOCUMENT_BYTES}"
+                faults.append(document.rejection(Fault("records_too_large", detail)))
+            elif not large and (declared or looks_like_document(raw)):
+                documents.append(document)
+        yield documents
+
+
+def _chosen(lake: Lake, part: DataFile, wanted: pa.Array) -> Iterator[pa.Table]:
+    with lake.storage.local(part) as path:
+        yield from read_chosen(path, CONTENTS, lambda facts: _last_chunks(facts, wanted))
+
+
+def _last_chunks(facts: pa.Table, wanted: pa.Array) -> pa.Array:
+    """For each chunk whether it ends a content that is JSON, or of which nobody knows what it is."""
+    kind = pc.fill_null(pc.utf8_lower(facts.column("type")), "json")
+    last = pc.equal(pc.add(facts.column("chunk_index"), 1), facts.column("chunk_count"))
+    chosen = pc.and_(pc.and_(pc.equal(kind, "json"), last), pc.is_in(facts.column("result_id"), value_set=wanted))
+    return chosen.combine_chunks()
+
+
+def _polls(lake: Lake, day: date, wanted: pa.Array) -> dict[str, str | None]:
+    """The polls of these results, as far as the results dataset knows them: the newest parts first, where new ones are."""
+    found: dict[str, str | None] = {}
+    for part in reversed(lake.scan(RESULTS, day).parts):
+        for group in read_groups(lake.storage.open(part), RESULTS, ["id", "poll"]):
+            rows = group.filter(pc.is_in(group.column("id"), value_set=wanted))
+            found |= zip(*(column.to_pylist() for column in rows.columns), strict=True)
+        if len(found) == len(wanted):
+            break
+    return found
