@@ -539,6 +539,7 @@ def test_the_commands_look_at_a_lake_in_a_bucket(place: BucketPlace, capsys: pyt
         ]
 
 
+@pytest.mark.ci
 def test_records_are_derived_read_and_rebuilt_in_a_bucket_as_on_a_disk(place: BucketPlace, tmp_path: Path) -> None:
     local = str(tmp_path / "local")
     with Emulator(results=120, days=1, today=DAY) as emulator:
