@@ -21,6 +21,7 @@ _HOMES = {
     "read_records": "ricloud_connector.read",
     "RicloudClient": "ricloud_connector.client",
     "RicloudError": "ricloud_connector.errors",
+    "RicloudComponent": "ricloud_connector.dagster",
     "RicloudRecordsIOManager": "ricloud_connector.dagster",
     "RicloudResource": "ricloud_connector.dagster",
     "build_ricloud_definitions": "ricloud_connector.dagster",
@@ -30,6 +31,7 @@ __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604  # names of strings,
 
 if TYPE_CHECKING:
     from ricloud_connector.client import RicloudClient as RicloudClient
+    from ricloud_connector.dagster import RicloudComponent as RicloudComponent
     from ricloud_connector.dagster import RicloudRecordsIOManager as RicloudRecordsIOManager
     from ricloud_connector.dagster import RicloudResource as RicloudResource
     from ricloud_connector.dagster import build_ricloud_definitions as build_ricloud_definitions

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ricloud_connector.client import RicloudClient
 from ricloud_connector.errors import ApiRefused, ApiUnavailable, TokenRefused
@@ -30,8 +30,7 @@ MAX_REFUSED = 100
 HowSeen = Literal["listing", "result", "found"]
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """A result that the API calls available, as far as acknowledging it needs."""
 
     id: str
@@ -41,8 +40,7 @@ class Listed:
     date_created: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Confirmed:
+class Confirmed(NamedTuple):
     """A result that was seen not to be available any more after its acknowledgement."""
 
     listed: Listed
@@ -69,7 +67,11 @@ class Acknowledger:
         self._sent: list[Listed] = []
         self._refused: dict[str, ApiRefused] = {}
         self._unanswered: ApiUnavailable | None = None
-        self._accepted = self._stopped = False
+        self._accepted = self._stopped = self._cancelled = False
+
+    def cancel(self) -> None:
+        """Send nothing more but what is on its way already. From any thread."""
+        self._cancelled = True
 
     def send(self, commit: VerifiedCommit, listed: Iterable[Listed]) -> None:
         """Acknowledge each listed result whose md5 and size are those proven by this commit; leave the others alone.
@@ -130,7 +132,7 @@ class Acknowledger:
 
     def _send(self, batch: Sequence[Listed]) -> None:
         """Send one batch; in parts where it is too long for the server or holds an id that the server will not take."""
-        if self._stopped:
+        if self._stopped or self._cancelled:
             return
         if len(batch) > self._batch_ids:
             for part in _split(batch, self._batch_ids):

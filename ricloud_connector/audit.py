@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +17,10 @@ from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, DATASETS, QUAR
 
 @dataclass(frozen=True, slots=True)
 class DaySummary:
-    """One day of the lake. Counts are of results; `quarantined` are those without stored contents."""
+    """One day of the lake. Counts are of results; `quarantined` are those without stored contents.
+
+    `oldest_unacknowledged` is when the oldest result was created that is stored and not acknowledged.
+    """
 
     day: date
     results: int
@@ -25,6 +28,7 @@ class DaySummary:
     bytes: int
     acknowledged: int
     quarantined: int
+    oldest_unacknowledged: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +53,16 @@ def summarise(lake: Lake, day: date) -> DaySummary:
     whole = lake.scan(CONTENTS, day).whole_results()
     quarantined = lake.scan(QUARANTINE, day).index.column("result_id").unique()
     open_ = quarantined.filter(pc.invert(pc.is_in(quarantined, value_set=whole.column("result_id").combine_chunks())))
+    acknowledged = lake.scan(ACKNOWLEDGEMENTS, day).index.column("result_id")
+    waiting = whole.filter(pc.invert(pc.is_in(whole.column("result_id"), value_set=acknowledged.combine_chunks())))
     return DaySummary(
         day=day,
         results=lake.scan(RESULTS, day).index.num_rows,
         stored=whole.num_rows,
         bytes=pc.sum(whole.column("size")).as_py() or 0,
-        acknowledged=lake.scan(ACKNOWLEDGEMENTS, day).index.num_rows,
+        acknowledged=len(acknowledged),
         quarantined=len(open_),
+        oldest_unacknowledged=pc.min(waiting.column("date_created")).as_py(),
     )
 
 

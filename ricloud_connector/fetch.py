@@ -1,8 +1,8 @@
 """Downloads contents with everything that can go wrong on the way. I/O: through the stores; re-reads results at the API.
 
-Works in rounds: all transfers of a batch run once, bounded; those that failed in a way that can be helped are helped
-(a pause, a fresh signed URL, a restart) and run again together in the next round. Only a content whose length and md5
-are those listed leaves this module as `Content`.
+Every result that comes is tried once, as soon as there is room in flight. Those that failed in a way that can be helped
+wait; at the end, or once many wait, they are helped (a pause, a fresh signed URL, a restart) and run again together, in
+rounds, before anything new is tried. Only a content whose length and md5 are those listed leaves this module as `Content`.
 
 A fault of one result is its `Rejection`. One that is `transient` tells of a host, the API or the disk and not of the
 result: also of results that were not tried any more because those before them found nobody there.
@@ -13,14 +13,11 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 from ricloud_connector.download import NO_ROOM, Download
-from ricloud_connector.errors import ApiError, ApiRefused, ApiUnavailable, ContentError, LakeError
+from ricloud_connector.errors import ApiError, ApiRefused, ContentError, LakeError
 from ricloud_connector.location import (
     BucketLocation,
     HttpLocation,
@@ -30,8 +27,9 @@ from ricloud_connector.location import (
     locate,
     redirected_location,
 )
-from ricloud_connector.model import AVAILABLE, CONSUMED, Content, Rejection, Result, SignedUrl
+from ricloud_connector.model import AVAILABLE, CHUNK_BYTES, CONSUMED, Content, Elsewhere, Rejection, Result, SignedUrl
 from ricloud_connector.redact import clean
+from ricloud_connector.retrieve import Retrieve, retrieve_all
 from ricloud_connector.sink import MEMORY_BYTES, Sink
 from ricloud_connector.stores import ContentStore, Remedy, Transfer, TransferFault
 from ricloud_connector.stores.health import Health
@@ -40,20 +38,8 @@ MAX_CONTENT_BYTES = 1024**4
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
 LONGEST_REST_S = 300.0  # that hosts ask for, together, in one call of `fetch`
 KEPT_BYTES = 32 * 1024 * 1024  # of broken contents in memory until their next try; beyond it they start again
-RENEWERS = 8
-
-
-class Retrieve(Protocol):
-    """Reads one result anew. Raises: ApiError."""
-
-    def __call__(self, result_id: str, /) -> Result | Rejection: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """A result that somebody acknowledged while it was fetched: it is in a lake already, so nothing is wrong."""
-
-    result: Result
+LARGE_TOGETHER = 4  # of more than a chunk in flight: the first is to be done, and on its way to the lake, soon
+WAITING_TOGETHER = 2_000  # for another try, before nothing new is tried until they are done
 
 
 Outcome = Content | Rejection | Elsewhere
@@ -82,32 +68,73 @@ class Fetcher:
         self._http, self._local, self._bucket = http, local, bucket
         self._max_bytes = max_bytes
         self._health = Health(clock)
-        self._kept_bytes = 0
+        self._kept_bytes = self._in_flight = 0
+        self._exhausted = False
+        self._open: dict[int, Download] = {}  # by the identity of their sinks
         self._large: set[Download] = set()  # in flight, on their way to a file
 
-    def fetch(self, results: Sequence[Result]) -> Iterator[Outcome]:
+    def fetch(self, results: Iterable[Result | None]) -> Iterator[Outcome]:
         """One outcome per result, in the order in which they are done.
 
+        `results` are asked for as there is room; a None among them says that there is none at the moment.
         Raises: LakeError when the staging folder cannot be written; a fault of one result is its `Rejection` instead.
         """
-        downloads = [Download(Sink(result, self._staging)) for result in results]
-        rest_s = LONGEST_REST_S
-        self._large.clear()
+        incoming = iter(results)
+        self._open, self._large, self._exhausted = {}, set(), False
         try:
-            yield from self._refuse_too_large(downloads)
-            while True:
-                yield from self._round([download for download in downloads if not download.done])
-                yield from self._give_up([download for download in downloads if not download.done])
-                downloads = [download for download in downloads if not download.done]
-                if not downloads:
-                    return
-                asked_s = min(rest_s, max(download.asked_s for download in downloads))
-                rest_s -= asked_s
-                self._sleep(max(asked_s, _pause_s(downloads)))
+            while not self._exhausted:
+                yield from self._first_tries(incoming)
+                yield from self._rounds(list(self._open.values()))
+                self._open.clear()
         finally:
-            for download in downloads:
+            for download in self._open.values():
                 if not download.done:
                     download.sink.discard()
+
+    def _first_tries(self, incoming: Iterator[Result | None]) -> Iterator[Outcome]:
+        """Try each result once, until there are no more or too many wait for another try."""
+        self._health.start_round()
+        self._kept_bytes = self._in_flight = 0
+        for transfer, fault in self._http.transfer(self._feed(self._arriving(incoming))):
+            self._in_flight -= 1
+            outcome = self._judge(self._open[id(transfer.sink)], fault)
+            if outcome is not None:
+                del self._open[id(transfer.sink)]
+                yield outcome
+
+    def _arriving(self, incoming: Iterator[Result | None]) -> Iterator[Download | None]:
+        """Downloads that can be tried at once. Those that need a closer look are left to the rounds."""
+        while len(self._open) - self._in_flight < WAITING_TOGETHER:
+            try:
+                result = next(incoming)
+            except StopIteration:
+                self._exhausted = True
+                return
+            if result is None:
+                yield None
+                continue
+            download = Download(Sink(result, self._staging))
+            self._open[id(download.sink)] = download
+            try:
+                download.location = locate(result, self._policy)
+            except ContentError:
+                continue  # the round meets it again, and asks the API before it believes it
+            if isinstance(download.location, HttpLocation) and download.size <= self._max_bytes:
+                yield download
+
+    def _rounds(self, downloads: list[Download]) -> Iterator[Outcome]:
+        """Help and try again, together, until each is done."""
+        rest_s = LONGEST_REST_S
+        yield from self._refuse_too_large(downloads)
+        while True:
+            yield from self._give_up([download for download in downloads if not download.done])
+            downloads = [download for download in downloads if not download.done]
+            if not downloads:
+                return
+            asked_s = min(rest_s, max(download.asked_s for download in downloads))
+            rest_s -= asked_s
+            self._sleep(max(asked_s, _pause_s(downloads)))
+            yield from self._round(downloads)
 
     def _refuse_too_large(self, downloads: Iterable[Download]) -> Iterator[Outcome]:
         for download in downloads:
@@ -128,7 +155,10 @@ class Fetcher:
                     yield download.reject(ContentError("no_location", "this kind of place is not read by this version"))
                 continue
             for transfer, fault in store.transfer(self._feed(ready.values())):
-                yield from self._judge(ready[id(transfer.sink)], fault)
+                self._in_flight -= 1
+                outcome = self._judge(ready[id(transfer.sink)], fault)
+                if outcome is not None:
+                    yield outcome
 
     def _locate(self, downloads: Iterable[Download]) -> Iterator[Outcome]:
         unsigned = []
@@ -150,7 +180,9 @@ class Fetcher:
 
     def _renew(self, downloads: list[Download]) -> Iterator[Outcome]:
         """Read results anew, some at a time: their signed URLs are fresh afterwards, or their state says why not."""
-        for download, answer in zip(downloads, self._ask([download.result.id for download in downloads]), strict=True):
+        for download, answer in zip(
+            downloads, retrieve_all(self._retrieve, [each.result.id for each in downloads]), strict=True
+        ):
             download.renew, download.renewals, download.location = False, download.renewals + 1, None
             if isinstance(answer, ApiRefused) and answer.status in (404, 410):
                 yield download.reject(ContentError("gone", "the API does not know it any more"))
@@ -166,39 +198,21 @@ class Fetcher:
             else:
                 download.result = answer
 
-    def _ask(self, result_ids: list[str]) -> list[Result | Rejection | ApiError]:
-        """Each result as it is now; after some failures in a row the rest is not asked for."""
-        silent = 0
-
-        def ask(result_id: str) -> Result | Rejection | ApiError:
-            nonlocal silent
-            if silent >= RENEWERS:
-                return ApiUnavailable("not asked for, since the API does not answer")
-            try:
-                answer: Result | Rejection | ApiError = self._retrieve(result_id)
-            except ApiUnavailable as error:
-                silent += 1
-                return error
-            except ApiError as error:
-                answer = error
-            silent = 0
-            return answer
-
-        if not result_ids:
-            return []
-        with ThreadPoolExecutor(min(RENEWERS, len(result_ids))) as pool:
-            return list(pool.map(ask, result_ids))
-
-    def _feed(self, downloads: Iterable[Download]) -> Iterator[Transfer]:
+    def _feed(self, downloads: Iterable[Download | None]) -> Iterator[Transfer | None]:
         """The transfers of this round, asked for one by one as there is room for them in flight."""
         for download in downloads:
-            if not self._health.may_try(download.host):
+            if download is None:
+                yield None
+            elif not self._health.may_try(download.host):
                 download.hold(TransferFault("unreachable", f"{clean(download.host)} does not answer: not tried", Remedy.RESUME))
             elif not self._has_room(download):
                 said = f"the staging folder has no room for {download.size} bytes and for their copy in the lake"
                 download.hold(TransferFault(NO_ROOM, said, Remedy.RESUME))
             else:
+                while download.size > CHUNK_BYTES and len(self._large) > LARGE_TOGETHER:
+                    yield None
                 self._kept_bytes -= download.sink.in_memory
+                self._in_flight += 1
                 yield download.start()
 
     def _has_room(self, download: Download) -> bool:
@@ -214,17 +228,17 @@ class Fetcher:
         self._large.add(download)
         return True
 
-    def _judge(self, download: Download, fault: TransferFault | None) -> Iterator[Outcome]:
-        """What follows from one transfer: an outcome, or another try in the next round."""
+    def _judge(self, download: Download, fault: TransferFault | None) -> Outcome | None:
+        """What follows from one transfer; None where it is to be tried again."""
         self._large.discard(download)
         if isinstance(download.sink.fault, LakeError):
             raise download.sink.fault
         silent = fault is not None and fault.remedy in (Remedy.RESUME, Remedy.LATER) and not download.advanced
         (self._health.failed if silent else self._health.answered)(download.host)
         if fault is None or (fault.remedy is Remedy.RESUME and download.advanced and not download.missing):
-            yield from self._prove(download)
-            return
+            return self._prove(download)
         download.fault = fault
+        outcome: Outcome | None = None
         if fault.remedy is Remedy.RESUME:
             download.count_try()
         elif fault.remedy is Remedy.RENEW and download.may_renew:
@@ -232,32 +246,32 @@ class Fetcher:
         elif fault.remedy is Remedy.RESTART and download.may_restart:
             download.restart()
         elif fault.remedy is Remedy.FOLLOW and download.may_follow:
-            yield from self._follow(download, SignedUrl(fault.target or "", None))
+            outcome = self._follow(download, SignedUrl(fault.target or "", None))
         else:
-            yield from self._turn(download)
+            outcome = self._turn(download)
         self._keep(download)
+        return outcome
 
-    def _prove(self, download: Download) -> Iterator[Outcome]:
+    def _prove(self, download: Download) -> Outcome | None:
         try:
             if isinstance(download.sink.fault, ContentError):
                 raise download.sink.fault
-            outcome: Outcome | None = download.deliver()
+            return download.deliver()
         except ContentError as error:
-            outcome = None
             if download.restarts:
-                outcome = download.reject(error)
-            else:  # a wrong md5 or length may be a fault of the way: once more from the first byte
-                download.fault = TransferFault(error.reason, error.detail, Remedy.RESTART)
-                download.restart()
-        if outcome is not None:
-            yield outcome
+                return download.reject(error)
+            # A wrong md5 or length may be a fault of the way: once more from the first byte.
+            download.fault = TransferFault(error.reason, error.detail, Remedy.RESTART)
+            download.restart()
+            return None
 
-    def _follow(self, download: Download, target: SignedUrl) -> Iterator[Outcome]:
+    def _follow(self, download: Download, target: SignedUrl) -> Outcome | None:
         assert isinstance(download.location, HttpLocation)  # nothing else redirects
         try:
             download.follow(redirected_location(download.location, target, self._policy))
         except ContentError as error:
-            yield download.reject(error)
+            return download.reject(error)
+        return None
 
     def _keep(self, download: Download) -> None:
         """Keep what came of it until its next try, in a closed file or within a budget of memory."""
@@ -274,9 +288,11 @@ class Fetcher:
             if waited and (download.lacks_room or self._health.is_down(download.host)):
                 download.count_try()
             if not download.may_resume or (download.resumes and self._health.is_lost(download.host)):
-                yield from self._turn(download)
+                outcome = self._turn(download)
+                if outcome is not None:
+                    yield outcome
 
-    def _turn(self, download: Download) -> Iterator[Outcome]:
+    def _turn(self, download: Download) -> Outcome | None:
         """Go on at the next place that the policy's order offers, or give up."""
         if download.location is not None:
             download.tried.add(kind_of(download.location))
@@ -285,9 +301,9 @@ class Fetcher:
                 raise ContentError(NO_ROOM, "which another place does not mend")
             following = locate(download.result, self._policy, download.tried)
         except ContentError:  # the fault of a place that was tried says more than why another is not
-            yield download.give_up()
-            return
+            return download.give_up()
         download.turn_to(following)
+        return None
 
 
 def _pause_s(downloads: Iterable[Download]) -> float:

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from ricloud_connector.errors import UntrustedAnswer
@@ -27,9 +28,9 @@ _WRITTEN_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _DATETIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?", re.IGNORECASE | re.ASCII)
 
-_TEXT_FIELDS = ("identifier", "type", "url", "resource", "organisation", "poll", "task")
+_TEXT_FIELDS = ("identifier", "type", "url", "resource", "organisation", "poll", "task", "state")
 _KNOWN_FIELDS = frozenset(
-    {"id", "state", "checksum", "size", "signed_url", "date_created", "date_consumed", "date_deleted", *_TEXT_FIELDS}
+    {"id", "checksum", "size", "signed_url", "date_created", "date_consumed", "date_deleted", *_TEXT_FIELDS}
 )
 
 
@@ -109,6 +110,8 @@ def parse_datetime(value: object) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(value.upper())
+        if moment.tzinfo is UTC:
+            return moment
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
@@ -151,25 +154,30 @@ def _has_duplicate_keys(value: object) -> bool:
 def _result(result_id: str, wire_id: int | str, created: datetime, item: dict[str, Any]) -> Result:
     # A known field of an unexpected type is not lost: it stays empty in its column and goes to `extra` as it came.
     misfits: dict[str, Any] = {}
-    identifier, type_, url, resource, organisation, poll, task = [_text(item, name, misfits) for name in _TEXT_FIELDS]
+    texts = []
+    for name in _TEXT_FIELDS:
+        value = item.get(name)
+        short = value is None or (type(value) is str and len(value) <= MAX_TEXT_CHARACTERS)
+        texts.append(value if short else _text(item, name, misfits))
+    identifier, type_, url, resource, organisation, poll, task, state = texts
     return Result(
-        id=result_id,
-        wire_id=wire_id,
-        state=_text(item, "state", misfits) or "",
-        date_created=created,
-        checksum=_checksum(item, misfits),
-        size=_size(item, misfits),
-        identifier=identifier,
-        type=type_,
-        url=url,
-        signed_url=_signed_url(item.get("signed_url")),
-        resource=resource,
-        organisation=organisation,
-        poll=poll,
-        task=task,
-        date_consumed=_date(item, "date_consumed", misfits),
-        date_deleted=_date(item, "date_deleted", misfits),
-        extra=_extra(item, misfits),  # the last, since the others find the misfits
+        result_id,
+        wire_id,
+        state or "",
+        created,
+        _checksum(item, misfits),
+        _size(item, misfits),
+        identifier,
+        type_,
+        url,
+        _signed_url(item.get("signed_url")),
+        resource,
+        organisation,
+        poll,
+        task,
+        _date(item, "date_consumed", misfits),
+        _date(item, "date_deleted", misfits),
+        _extra(item, misfits),  # the last, since the others find the misfits
     )
 
 
@@ -215,9 +223,19 @@ def _size(item: dict[str, Any], misfits: dict[str, Any]) -> int | None:
     return None
 
 
+@lru_cache(maxsize=64)
+def _expiry_of(text: str) -> datetime | None:
+    return parse_datetime(text)
+
+
+def _expiry(value: object) -> datetime | None:
+    """A moment that many results of a page share."""
+    return _expiry_of(value) if isinstance(value, str) else None
+
+
 def _signed_url(value: object) -> SignedUrl | None:
     if isinstance(value, dict) and isinstance(value.get("url"), str) and value["url"]:
-        return SignedUrl(value["url"], parse_datetime(value.get("date_expires")))
+        return SignedUrl(value["url"], _expiry(value.get("date_expires")))
     if isinstance(value, str) and value:
         return SignedUrl(value, None)
     return None

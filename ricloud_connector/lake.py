@@ -17,6 +17,7 @@ On a local disk creating is `link`; in a bucket it is a conditional PUT, whose a
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,7 +57,7 @@ class Lake:
         self.organisation: str | None = None
         self.other_origin: str | None = None
         self.staging = self.storage.staging / run_id
-        self._staged = 0
+        self._staged = itertools.count(1)  # two threads may write at once
 
     @contextmanager
     def opened(self) -> Iterator[Lake]:
@@ -92,13 +93,12 @@ class Lake:
 
     def writer(self, dataset: Dataset) -> PartWriter:
         """A new file in staging (step 4). Its footer says format, organisation and origin."""
-        self._staged += 1
         metadata = {
             "ricloud_format": str(FORMAT),
             "ricloud_organisation": self.organisation or "",
             "ricloud_origin": self.origin,
         }
-        return PartWriter(dataset, self.staging / f"part-{self._staged}", metadata)
+        return PartWriter(dataset, self.staging / f"part-{next(self._staged)}", metadata)
 
     def commit_table(self, dataset: Dataset, day: date, table: pa.Table) -> int:
         """Commit the rows that the partition lacks; returns how many of them this call had to write. Raises: LakeError."""

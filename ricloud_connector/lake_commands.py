@@ -8,10 +8,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from ricloud_connector.audit import audit, days_of, summarise
+from ricloud_connector.audit import DaySummary, audit, days_of, summarise
 from ricloud_connector.cloud import BucketUrl
 from ricloud_connector.doctor import examine
 from ricloud_connector.errors import LakeError, SettingsError
@@ -21,40 +23,68 @@ from ricloud_connector.records import rebuild_records
 from ricloud_connector.redact import clean
 from ricloud_connector.session import new_run_id
 
-_COLUMNS = ("day", "results", "stored", "MB", "acknowledged", "unacknowledged", "quarantined")
+_COLUMNS = ("day", "listed", "stored", "MB", "acked", "waiting", "for", "aside")
+BAR_WIDTH = 14
 
 
 def show_status(root: Path | BucketUrl, *, as_json: bool) -> int:
     """Print a line per day; 1 where a day cannot be read."""
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
-    lake = _existing(root)
-    table = Table(*_COLUMNS[:1], title=None)
-    for name in _COLUMNS[1:]:
-        table.add_column(name, justify="right")
-    broken = False
+    lake = existing_lake(root)
+    days, broken = list[DaySummary](), False
     for day in days_of(lake):
         try:
-            found = summarise(lake, day)
+            days.append(summarise(lake, day))
         except LakeError as error:
             errors.print(f"{day}: {error}", markup=False, soft_wrap=True)
             broken = True
-            continue
-        if as_json:
-            console.print(json.dumps({**asdict(found), "day": day.isoformat()}), markup=False, soft_wrap=True)
-        else:
-            waiting = found.stored - found.acknowledged
-            numbers = (found.results, found.stored, f"{found.bytes / 1e6:.1f}", found.acknowledged, waiting, found.quarantined)
-            table.add_row(day.isoformat(), *map(str, numbers))
-    if not as_json:
+    if as_json:
+        for found in days:
+            console.print(json.dumps(asdict(found), default=lambda moment: moment.isoformat()), markup=False, soft_wrap=True)
+    else:
         console.print(f"lake {root}", markup=False, soft_wrap=True)
-        console.print(table if table.row_count else "The lake is empty.")
+        console.print(_chart(days, datetime.now(UTC)) if days else "The lake is empty.")
     return 1 if broken else 0
+
+
+def _chart(days: list[DaySummary], now: datetime) -> Table:
+    """The numbers of each day, and a bar of its results: acknowledged, stored only, in quarantine."""
+    table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table.add_column(_COLUMNS[0], no_wrap=True)
+    for name in _COLUMNS[1:]:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    marks = (("█", "green"), " acknowledged  ", ("▒", "yellow"), " waiting for it  ", ("░", "red"), " set aside in quarantine")
+    table.caption = Text.assemble(*marks)
+    table.caption_justify = "left"
+    most = max(found.stored + found.quarantined for found in days) or 1
+    for found in days:
+        waiting = found.stored - found.acknowledged
+        numbers = (found.results, found.stored, f"{found.bytes / 1e6:.1f}", found.acknowledged, waiting)
+        since = "" if found.oldest_unacknowledged is None else _span(now - found.oldest_unacknowledged)
+        bar = Text()
+        for count, mark, style in (
+            (found.acknowledged, "█", "green"),
+            (waiting, "▒", "yellow"),
+            (found.quarantined, "░", "red"),
+        ):
+            bar.append(mark * (max(1, round(BAR_WIDTH * count / most)) if count else 0), style)
+        table.add_row(found.day.isoformat(), *map(str, numbers), since, str(found.quarantined), bar)
+    return table
+
+
+def _span(span: timedelta) -> str:
+    """About how long, in one unit."""
+    for unit, name in ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "min")):
+        if span >= unit:
+            return f"{span // unit} {name}"
+    return "now"
 
 
 def verify_lake(root: Path | BucketUrl, *, since: datetime | None, until: datetime | None) -> int:
     """Read every content back; 1 where something is wrong, each named on standard error."""
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
-    lake = _existing(root)
+    lake = existing_lake(root)
     midnight = time(tzinfo=UTC)
     days = [
         day
@@ -77,7 +107,7 @@ def rebuild_all_records(root: Path | BucketUrl) -> int:
     """Derive all records anew; 1 where a document gave no rows, each named on standard error."""
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     rows = faults = 0
-    with _existing(root).opened() as lake:
+    with existing_lake(root).opened() as lake:
         for report in rebuild_records(lake, at=now_utc()):
             found = sum(report.rows.values())
             rows, faults = rows + found, faults + report.quarantined
@@ -100,7 +130,8 @@ def run_doctor(environment: Mapping[str, str]) -> int:
     return 0 if well else 2
 
 
-def _existing(root: Path | BucketUrl) -> Lake:
+def existing_lake(root: Path | BucketUrl) -> Lake:
+    """The lake, to be looked at. Raises: SettingsError where there is none."""
     lake = Lake(root, origin="", run_id=new_run_id())
     if not lake.storage.holds(lake.data):
         raise SettingsError(f"RICLOUD_LAKE={root} holds no lake: there is no folder data in it")

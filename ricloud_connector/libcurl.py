@@ -43,10 +43,11 @@ def make_handle(proxy: str | None) -> pycurl.Curl:
     return curl
 
 
-def wait(multi: pycurl.CurlMulti) -> None:
-    """Sleep until a socket of the transfers is ready or one of libcurl's own timers is due, a second at most."""
+def wait(multi: pycurl.CurlMulti, longest_s: float = LONGEST_SLEEP_S) -> None:
+    """Sleep until a socket of the transfers is ready or one of libcurl's own timers is due, `longest_s` at most."""
     due_ms = multi.timeout()
-    seconds = LONGEST_SLEEP_S if due_ms < 0 else min(LONGEST_SLEEP_S, due_ms / 1000)
-    if multi.select(seconds) == 0:
+    seconds = longest_s if due_ms < 0 else min(longest_s, due_ms / 1000)
+    started = time.monotonic()
+    if multi.select(seconds) == 0 and time.monotonic() - started < seconds / 2:
         # select() does not know descriptors beyond 1,023 and returns at once: this is then a loop that looks now and then.
         time.sleep(min(seconds, 0.01))

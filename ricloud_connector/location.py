@@ -11,6 +11,7 @@ import ipaddress
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import urljoin, urlsplit
 
 from ricloud_connector.errors import ContentError
@@ -20,6 +21,7 @@ from ricloud_connector.redact import clean
 MAX_URL_CHARACTERS = 16_384
 
 _URL_CHARACTERS = re.compile(r"[!-\[\]-~]+")  # printable ASCII without space and backslash
+_ORIGIN = re.compile(r"[^:/?#]*://[^/?#]*")
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.(?!-)[a-z0-9_-]{1,63})*\.?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # a last label that makes a resolver read the whole name as an address
 _UNPORTABLE = re.compile(r"[\x00\ud800-\udfff]")
@@ -133,12 +135,26 @@ def redirected_location(location: HttpLocation, target: SignedUrl, policy: Polic
 
 def _http_location(signed: SignedUrl, policy: Policy) -> HttpLocation | str:
     """The location, or what is wrong with the URL."""
-    if len(signed.url) > MAX_URL_CHARACTERS:
-        return f"has {len(signed.url)} characters"
-    if not _URL_CHARACTERS.fullmatch(signed.url):
+    url = signed.url
+    if len(url) > MAX_URL_CHARACTERS:
+        return f"has {len(url)} characters"
+    if not _URL_CHARACTERS.fullmatch(url):
         return "holds a space, a backslash or a character beyond ASCII"
+    # What stands before the path is the same for most results of a run: it is looked at once.
+    start = _ORIGIN.match(url)
+    end = start.end() if start else len(url)
+    origin = _origin_of(url[:end], policy)
+    if isinstance(origin, str):
+        return origin
+    path, mark, query = url[end:].partition("#")[0].partition("?")
+    return HttpLocation(f"{origin.url}{path or '/'}{mark if query else ''}{query}", origin.host, origin.trusted)
+
+
+@lru_cache(maxsize=256)
+def _origin_of(start: str, policy: Policy) -> HttpLocation | str:
+    """Scheme, host and port of a URL as a location without a path, or what is wrong with them."""
     try:
-        parts = urlsplit(signed.url)
+        parts = urlsplit(start)
         name, address = _host_of(parts.hostname or "")
         port = parts.port if parts.port is not None else (443 if parts.scheme == "https" else 80)
         if port == 0 or ("[" in parts.netloc) != (":" in name):
@@ -155,8 +171,7 @@ def _http_location(signed: SignedUrl, policy: Policy) -> HttpLocation | str:
         return f"is not https; if {host} is yours, set RICLOUD_CONTENT_HOSTS={host}"
     if address is not None and not trusted and not is_public(address):
         return not_public(host, address)
-    query = f"?{parts.query}" if parts.query else ""
-    return HttpLocation(f"{parts.scheme}://{host}{parts.path or '/'}{query}", host, trusted)
+    return HttpLocation(f"{parts.scheme}://{host}", host, trusted)
 
 
 def not_public(host: str, address: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 CHUNK_BYTES = 8 * 1024 * 1024
 """Bytes of content in one row of the contents dataset, at most. Part of the lake's format."""
@@ -57,9 +58,8 @@ class SignedUrl:
     expires_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One result as the API listed it.
+class Result(NamedTuple):
+    """One result as the API listed it. A tuple, since it is what a run makes most of.
 
     `id` is exact text; `wire_id` is the same as the API wrote it, for replies. `checksum` is an md5 in lower-case hex and
     `size` in bytes, or None where the API gave nothing that can be one. `extra` is JSON text of all other fields.
@@ -74,7 +74,7 @@ class Result:
     identifier: str | None = None
     type: str | None = None
     url: str | None = None
-    signed_url: SignedUrl | None = field(default=None, repr=False)
+    signed_url: SignedUrl | None = None
     resource: str | None = None
     organisation: str | None = None
     poll: str | None = None
@@ -153,7 +153,13 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Proven:
+class Elsewhere:
+    """A result that somebody acknowledged while it was fetched: it is in a lake already, so nothing is wrong."""
+
+    result: Result
+
+
+class Proven(NamedTuple):
     """What was proven of one result: md5 (hex) and size in bytes."""
 
     checksum: str

@@ -1,13 +1,18 @@
-"""An iterator run ahead of its consumer in a thread of its own, by a bounded number of items. I/O: one thread."""
+"""Work beside its consumer, in a thread of its own, ahead by a bounded amount. I/O: threads."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
+S = TypeVar("S")
 T = TypeVar("T")
+
+HANDED_OVER = 32  # at once: waking the consumer for each would cost more than the item
+HANDED_OVER_WEIGHT = 1024 * 1024
 
 
 class _End:
@@ -73,3 +78,103 @@ class ahead(Generic[T]):  # noqa: N801  # reads as a verb: for page in ahead(pag
                 continue
             return True
         return False
+
+
+class beside(Generic[S, T]):  # noqa: N801  # reads as a verb: with beside(fetch) as fetching
+    """Runs `work` over what is `put`, in a thread; `take` gives what comes out. `work` answers each item once.
+
+    `work` is given None where there is nothing to do at the moment. What waits to be taken is bounded by `weight`, summed up
+    to `most`; then the thread waits. For one consumer; inside `with`, leaving early stops the thread at its next answer.
+    """
+
+    def __init__(self, work: Callable[[Iterable[S | None]], Iterator[T]], weight: Callable[[T], int], most: int) -> None:
+        self._work, self._weight, self._most = work, weight, most
+        self._incoming, self._ready = deque[S](), deque[tuple[list[T], int]]()
+        self._ready_weight = 0
+        self._changed = threading.Condition()
+        self._no_more = self._stopped = self._finished = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="ricloud-beside", daemon=True)
+        self.pending = 0
+
+    def __enter__(self) -> beside[S, T]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def put(self, items: Iterable[S]) -> None:
+        """Add work; `pending` counts what was put and not taken yet."""
+        found = list(items)
+        self._incoming.extend(found)
+        self.pending += len(found)
+        if found and self._thread.ident is None:
+            self._thread.start()
+
+    def end(self) -> None:
+        """Nothing more is put."""
+        self._no_more = True
+
+    def take(self) -> list[T]:
+        """Some answers, as soon as there are any; none once all are taken. Raises: what `work` raised."""
+        if self._thread.ident is None:
+            return []  # nothing was ever put
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._finished)
+            if not self._ready:
+                if self._error is not None:
+                    raise self._error
+                return []
+            answers, weight = self._ready.popleft()
+            self._ready_weight -= weight
+            self._changed.notify_all()
+        self.pending -= len(answers)
+        return answers
+
+    def _items(self) -> Iterator[S | None]:
+        while not self._stopped:
+            if self._incoming:
+                yield self._incoming.popleft()
+            elif self._no_more:
+                if not self._incoming:  # looked at again: the last ones may have come in between
+                    return
+            else:
+                yield None
+
+    def _run(self) -> None:
+        answers: list[T] = []
+        weight = 0
+        try:
+            working = self._work(self._items())
+            try:
+                for answer in working:
+                    if self._stopped:
+                        return
+                    answers.append(answer)
+                    weight += self._weight(answer)
+                    if len(answers) >= HANDED_OVER or weight >= HANDED_OVER_WEIGHT:
+                        if not self._hand_over(answers, weight):
+                            return
+                        answers, weight = [], 0
+            finally:
+                close = getattr(working, "close", None)
+                if close is not None:
+                    close()
+        except BaseException as error:  # noqa: BLE001  # it is raised again, in the consumer's thread
+            self._error = error
+        self._hand_over(answers, weight, finished=True)
+
+    def _hand_over(self, answers: list[T], weight: int, *, finished: bool = False) -> bool:
+        """Let them be taken, when there is room. False where nobody will."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or self._ready_weight < self._most)
+            if answers:
+                self._ready.append((answers, weight))
+                self._ready_weight += weight
+            self._finished = finished
+            self._changed.notify_all()
+            return not self._stopped

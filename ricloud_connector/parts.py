@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -36,7 +37,7 @@ _UNDECODABLE = (OSError, pa.ArrowException, ValueError, LookupError, ArithmeticE
 Source = Path | io.RawIOBase
 """A Parquet file that is read: on a local disk, or as far as it is asked for."""
 
-_CHUNK_FACTS = ("result_id", "chunk_index", "chunk_count", "checksum", "size")
+_CHUNK_FACTS = ("result_id", "chunk_index", "chunk_count", "checksum", "sha256", "size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +207,15 @@ def read_keys(path: Path, dataset: Dataset) -> pa.Table:
         return parquet.read(columns=list(dataset.key))
 
 
-def read_groups(path: Source, dataset: Dataset, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The row groups of a part, one at a time; all columns where none are named. Raises: UnreadablePart."""
+def read_groups(
+    path: Source, dataset: Dataset, columns: Sequence[str] | None = None, *, name: str | None = None
+) -> Iterator[pa.Table]:
+    """The row groups of a part, one at a time; all columns where none are named.
+
+    `name` is what errors call it, where it is not its path. Raises: UnreadablePart.
+    """
     names = list(dataset.schema.names if columns is None else columns)
-    with _opened(path, dataset, names) as parquet:
+    with _opened(path, dataset, names, name) as parquet:
         for group in range(parquet.num_row_groups):
             yield parquet.read_row_group(group, columns=names, use_threads=False)
 
@@ -227,23 +233,20 @@ def read_chosen(path: Source, dataset: Dataset, choose: Callable[[pa.Table], pa.
                 yield parquet.read_row_group(group, columns=names, use_threads=False).filter(chosen)
 
 
-def read_chunks(path: Path, name: str | None = None) -> Iterator[StoredChunk]:
-    """The rows of a contents part, in order; a row group at a time, without copying the bytes.
+def chunks_of(groups: Iterable[pa.Table], name: object) -> Iterator[StoredChunk]:
+    """The rows of a contents part's row groups, in order, without copying the bytes. Raises: UnreadablePart.
 
-    `name` is what errors call it, where it is not its path. Raises: UnreadablePart.
+    The groups hold all columns: those that nobody asks for are verified by decoding them.
     """
-    names = CONTENTS.schema.names  # all of them: those that nobody asks for are verified by decoding them
-    with _opened(path, CONTENTS, names, name) as parquet:
-        for group in range(parquet.num_row_groups):
-            for batch in parquet.read_row_group(group, columns=names, use_threads=False).to_batches():
-                yield from _chunks_of(batch)
-
-
-def _chunks_of(batch: pa.RecordBatch) -> Iterator[StoredChunk]:
-    offsets, data = _spans(batch.column("content"))
-    facts = [batch.column(name).to_pylist() for name in _CHUNK_FACTS]
-    for row, (result_id, index, count, checksum, size) in enumerate(zip(*facts, strict=True)):
-        yield StoredChunk(result_id, index, count, checksum, size, data[offsets[row] : offsets[row + 1]])
+    for group in groups:
+        for batch in group.to_batches():
+            offsets, data = _spans(batch.column("content"))
+            try:
+                facts = [batch.column(fact).to_pylist() for fact in _CHUNK_FACTS]
+            except UnicodeDecodeError as error:
+                raise UnreadablePart(f"{name} cannot be decoded: {error}") from error
+            slices = (data[start:end] for start, end in pairwise(offsets.tolist()))
+            yield from map(StoredChunk, *facts, slices)
 
 
 def fingerprint(rows: pa.Table) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ricloud_connector.model import AVAILABLE, Proven, Rejection, Result, id_of
 
 BATCH_RESULTS = 4_000
-"""What is planned and fetched together: enough that the end of one batch costs little, few enough to hold in memory."""
+"""What is planned together: enough that looking it up in a large partition costs little, few enough to hold in memory."""
 
 
 @dataclass(slots=True)
@@ -58,12 +58,13 @@ def _decide(item: Result, kept: Proven | None, plan: Plan) -> None:
 
 
 def batches(pages: Iterable[list[Result | Rejection]]) -> Iterator[list[Result | Rejection]]:
-    """The items of all pages, at most `BATCH_RESULTS` at a time."""
+    """The items of all pages, at most `BATCH_RESULTS` at a time; the first page by itself, so that fetching can begin."""
     batch: list[Result | Rejection] = []
+    least = 1
     for page in pages:
         batch += page
-        while len(batch) >= BATCH_RESULTS:
+        while len(batch) >= least:
             yield batch[:BATCH_RESULTS]
-            batch = batch[BATCH_RESULTS:]
+            batch, least = batch[BATCH_RESULTS:], BATCH_RESULTS
     if batch:
         yield batch

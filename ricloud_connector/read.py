@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from ricloud_connector.audit import days_of
-from ricloud_connector.cloud import Cloud
+from ricloud_connector.cloud import BucketUrl, Cloud
 from ricloud_connector.contents import read_content_chunks
 from ricloud_connector.errors import SettingsError, UnreadablePart
 from ricloud_connector.lake import Lake, absolute_lake
@@ -31,32 +31,29 @@ if TYPE_CHECKING:
 Engine = Literal["pandas", "arrow", "reader", "polars", "duckdb"]
 _ENGINES = get_args(Engine)
 Moment = datetime | date | str | None
+LakeName = str | os.PathLike[str] | BucketUrl
 
 
-def list_data_types(lake: str | os.PathLike[str]) -> list[str]:
+def list_data_types(lake: LakeName) -> list[str]:
     """The feeds that have records, by name; `""` stands for results without an identifier. Raises: SettingsError."""
     return [identifier or "" for identifier in feeds_of(_opened(lake))]
 
 
 @overload
-def read_records(lake: str | os.PathLike[str], feed: str, since: Moment = None, until: Moment = None) -> pd.DataFrame: ...
+def read_records(lake: LakeName, feed: str, since: Moment = None, until: Moment = None) -> pd.DataFrame: ...
 
 
 @overload
 def read_records(
-    lake: str | os.PathLike[str], feed: str, since: Moment = None, until: Moment = None, *, engine: Literal["arrow"]
+    lake: LakeName, feed: str, since: Moment = None, until: Moment = None, *, engine: Literal["arrow"]
 ) -> pa.Table: ...
 
 
 @overload
-def read_records(
-    lake: str | os.PathLike[str], feed: str, since: Moment = None, until: Moment = None, *, engine: Engine
-) -> Any: ...
+def read_records(lake: LakeName, feed: str, since: Moment = None, until: Moment = None, *, engine: Engine) -> Any: ...
 
 
-def read_records(
-    lake: str | os.PathLike[str], feed: str, since: Moment = None, until: Moment = None, *, engine: Engine = "pandas"
-) -> Any:
+def read_records(lake: LakeName, feed: str, since: Moment = None, until: Moment = None, *, engine: Engine = "pandas") -> Any:
     """The records of a feed whose results were created in `[since, until)`, in UTC; None leaves an end open.
 
     A moment is a datetime, a day, or either as ISO text; without an offset it is in UTC. pandas gives nullable integers and
@@ -91,7 +88,7 @@ def read_records(
     return duckdb.from_arrow(table)
 
 
-def read_content(lake: str | os.PathLike[str], result_id: str, *, day: date | None = None) -> Iterator[bytes]:
+def read_content(lake: LakeName, result_id: str, *, day: date | None = None) -> Iterator[bytes]:
     """The bytes of a result, in chunks of at most 8 MiB. `day`, the UTC day of its `date_created`, saves looking for it.
 
     Raises: KeyError where the lake does not hold it whole; UnreadablePart after the last chunk if the bytes are not those of
@@ -182,8 +179,9 @@ def _moment(value: Moment, name: str) -> datetime | None:
     return None if value is None else datetime.combine(value, time(tzinfo=UTC))
 
 
-def _opened(lake: str | os.PathLike[str]) -> Lake:
-    found = Lake(absolute_lake(os.fspath(lake), Cloud.from_environment(os.environ)), origin="", run_id="reader")
+def _opened(lake: LakeName) -> Lake:
+    root = lake if isinstance(lake, BucketUrl) else absolute_lake(os.fspath(lake), Cloud.from_environment(os.environ))
+    found = Lake(root, origin="", run_id="reader")
     if not found.storage.holds(found.data):
         raise SettingsError(f"{found.root} holds no lake: there is no folder data in it")
     return found

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from ricloud_connector.acknowledge import find_consumed
 from ricloud_connector.audit import days_of
-from ricloud_connector.ingest import Run
+from ricloud_connector.ingest import Run, Selection
 from ricloud_connector.model import AVAILABLE, CONSUMED, Rejection, Result, Window
 from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, QUARANTINE, RESULT_STATES, RESULTS, Dataset
 
@@ -48,15 +48,22 @@ class Survey:
         """The days that a run should visit, oldest first."""
         return sorted({*self.missing, *self.unacknowledged, *self.quarantined, *self.lost, *self.unrecorded})
 
+    @property
+    def days_to_store(self) -> list[date]:
+        """The same for runs that do not acknowledge."""
+        return sorted({*self.missing, *self.quarantined, *self.lost})
 
-def survey(run: Run, *, lookback: timedelta, budget_s: float) -> Survey:
+
+def survey(run: Run, *, lookback: timedelta, budget_s: float, selection: Selection | None = None) -> Survey:
     """Compare everything available, and what was created within `lookback` and consumed, with the lake.
+
+    A `selection` narrows it to the results that runs are about. Its states do not matter here.
 
     Raises: ApiError; LakeError for a partition that cannot be read.
     """
     found, held, now = Survey(), _Held(run), run.now()
     ends = time.monotonic() + budget_s
-    for compare in _comparisons(run, held, found, Window(now - lookback, now)):
+    for compare in _comparisons(run, held, found, Window(now - lookback, now), selection or Selection()):
         compare()
         if time.monotonic() > ends:
             found.cut = True
@@ -64,12 +71,11 @@ def survey(run: Run, *, lookback: timedelta, budget_s: float) -> Survey:
     return found
 
 
-def _comparisons(run: Run, held: _Held, found: Survey, recent: Window) -> Iterator[Callable[[], None]]:
+def _comparisons(run: Run, held: _Held, found: Survey, recent: Window, selection: Selection) -> Iterator[Callable[[], None]]:
     """What there is to compare, a page or a day at a time."""
-    for page in run.client.list_results(Window(BEGIN, END)).by_page():
-        yield partial(_compare_available, page, held, found)
-    for page in run.client.list_results(recent, CONSUMED).by_page():
-        yield partial(_compare_consumed, page, held, found)
+    for span, state, compare in ((Window(BEGIN, END), AVAILABLE, _compare_available), (recent, CONSUMED, _compare_consumed)):
+        for page in run.client.list_results(span, state, filters=selection.filters).by_page():
+            yield partial(compare, [item for item in page if selection.wants(item)], held, found)
     for day in reversed(days_of(run.lake, CONTENTS)):
         yield partial(_compare_stored, run, day, found)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ricloud_connector.errors import ApiError, ApiUnavailable, SettingsError, TokenRefused
-from ricloud_connector.ingest import DayReport, days_of, ingest_results
+from ricloud_connector.ingest import DayReport, Run, days_of, ingest_results
 from ricloud_connector.ingest import Progress as OnProgress
+from ricloud_connector.ingest.listings import Day
 from ricloud_connector.model import Window
 from ricloud_connector.redact import clean
 from ricloud_connector.session import open_run
@@ -22,17 +24,26 @@ from ricloud_connector.settings import Settings
 logger = logging.getLogger(__name__)
 
 
+Half = Callable[[Run, list[Day]], Iterator[DayReport]]
+
+
 def ingest_with_progress(settings: Settings, window: Window, *, acknowledge: bool) -> int:
     """Ingest and tell of it; returns the exit status: 0 where everything listed is stored and acknowledged, else 1."""
+    idle = "nothing new: all that is listed is stored" + (" and acknowledged" if acknowledge else "")
+    return run_with_progress(settings, days_of(window), partial(ingest_results, acknowledge=acknowledge), idle=idle)
+
+
+def run_with_progress(settings: Settings, days: list[Day], half: Half, *, idle: str) -> int:
+    """Run one half of the pipeline, or both, over these days and tell of it; returns the exit status, as above."""
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     console.print(f"lake {settings.lake}", markup=False, soft_wrap=True)
-    total, complete, faults = DayReport(window.since.date()), True, list[str]()
+    total, complete, faults = DayReport(date.min), True, list[str]()
     with _shown(console) as progress, open_run(settings, progress=progress) as run:
         try:
-            for report in ingest_results(run, days_of(window), acknowledge=acknowledge):
+            for report in half(run, days):
                 complete = complete and report.complete
                 _add(total, report)
-                if report.listed or report.found_acknowledged or report.error:
+                if report.listed or report.acknowledged or report.found_acknowledged or report.error:
                     console.print(line_of(report), markup=False, soft_wrap=True)
                 faults += faults_of(report)
                 if not console.is_terminal:  # there the live bar has the last line: faults follow when it is gone
@@ -50,9 +61,8 @@ def ingest_with_progress(settings: Settings, window: Window, *, acknowledge: boo
         if run.lake.other_origin is not None:
             faults.append(f"warning: the lake also holds results from {run.lake.other_origin}")
     _print(errors, faults)
-    idle = not (total.new or total.quarantined or total.failed or total.acknowledged or total.unconfirmed)
-    if complete and idle:
-        console.print("nothing new: all that is listed is stored" + (" and acknowledged" if acknowledge else ""))
+    if complete and not (total.new or total.quarantined or total.failed or total.acknowledged or total.unconfirmed):
+        console.print(idle)
     return 0 if complete else 1
 
 
@@ -66,12 +76,12 @@ def _print(console: Console, lines: list[str]) -> list[str]:
 def line_of(report: DayReport) -> str:
     """A day in one line of plain text."""
     megabytes = report.downloaded_bytes / 1e6
-    parts = [
-        f"{report.day}: {report.listed} listed",
-        f"{report.new} stored ({megabytes:.1f} MB)",
-        f"{report.already_stored} already stored",
-        f"{report.acknowledged + report.found_acknowledged} acknowledged",
-    ]
+    acknowledged = f"{report.acknowledged + report.found_acknowledged} acknowledged"
+    if report.listed:
+        stored = (f"{report.new} stored ({megabytes:.1f} MB)", f"{report.already_stored} already stored")
+        parts = [f"{report.day}: {report.listed} listed", *stored, acknowledged]
+    else:
+        parts = [f"{report.day}: {acknowledged}"]
     for count, what in (
         (report.record_rows, "records"),
         (report.quarantined, "quarantined"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 
@@ -140,35 +141,27 @@ DATASETS = (RESULTS, CONTENTS, ACKNOWLEDGEMENTS, QUARANTINE, RESULT_STATES)
 
 def result_rows(results: Iterable[Result], *, run_id: str, seen_at: datetime) -> pa.Table:
     """Rows of the results dataset. The signed URL is not among them, and an https `url` loses its query."""
-    rows = [
-        {
-            "id": result.id,
-            "resource": result.resource,
-            "organisation": result.organisation,
-            "poll": result.poll,
-            "task": result.task,
-            "identifier": result.identifier,
-            "url": clean(result.url, limit=8192) if result.url and result.url.startswith("http") else result.url,
-            "type": result.type,
-            "checksum": result.checksum,
-            "size": result.size,
-            "date_created": result.date_created,
-            "first_seen_state": result.state,
-            "first_seen_date_consumed": result.date_consumed,
-            "first_seen_date_deleted": result.date_deleted,
-            "first_seen_at": seen_at,
-            "run_id": run_id,
-            "extra": result.extra,
-        }
-        for result in results
-    ]
-    return pa.Table.from_pylist(rows, schema=RESULTS_SCHEMA)
+    found = list(results)
+    columns: dict[str, Any] = {
+        name: [getattr(result, name) for result in found] for name in RESULTS_SCHEMA.names if name in Result._fields
+    }
+    columns["url"] = [clean(url, limit=8192) if url and url.startswith("http") else url for url in (r.url for r in found)]
+    columns["first_seen_state"] = [result.state for result in found]
+    columns["first_seen_date_consumed"] = [result.date_consumed for result in found]
+    columns["first_seen_date_deleted"] = [result.date_deleted for result in found]
+    columns["first_seen_at"] = [seen_at] * len(found)
+    columns["run_id"] = [run_id] * len(found)
+    return pa.table({name: columns[name] for name in RESULTS_SCHEMA.names}, schema=RESULTS_SCHEMA)
 
 
-def acknowledgement_rows(confirmed: Iterable[dict[str, object]], *, run_id: str, at: datetime) -> pa.Table:
-    """Rows of the acknowledgements dataset."""
-    rows = [{**facts, "acknowledged_at": at, "run_id": run_id} for facts in confirmed]
-    return pa.Table.from_pylist(rows, schema=ACKNOWLEDGEMENTS_SCHEMA)
+def acknowledgement_rows(confirmed: Iterable[tuple[str, str, int, datetime, str]], *, run_id: str, at: datetime) -> pa.Table:
+    """Rows of the acknowledgements dataset, from `result_id`, `checksum`, `size`, `date_created`, `confirmed_by` of each."""
+    columns = [list(column) for column in zip(*confirmed, strict=True)]
+    if not columns:
+        return ACKNOWLEDGEMENTS_SCHEMA.empty_table()
+    count = len(columns[0])
+    columns = [*columns[:4], [at] * count, columns[4], [run_id] * count]
+    return pa.table(columns, schema=ACKNOWLEDGEMENTS_SCHEMA)
 
 
 def state_rows(results: Iterable[Result], *, run_id: str, seen_at: datetime) -> pa.Table:

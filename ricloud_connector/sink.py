@@ -23,18 +23,18 @@ class Sink:
     `discard` remove the file; after `finish` it is the `Content`'s.
     """
 
-    __slots__ = ("_buffer", "_digest", "_handle", "_path", "_spilled", "fault", "result")
+    __slots__ = ("_buffer", "_digest", "_handle", "_path", "_staging", "fault", "result")
 
     def __init__(self, result: Result, staging: Path) -> None:
         self.result = result
         self.fault: ContentError | LakeError | None = None
-        self._path = staging / f"content-{next(_numbers)}"
+        self._staging = staging
         self._start()
 
     def _start(self) -> None:
         self._digest = Digest(self.result.size or 0)
         self._buffer = bytearray()
-        self._spilled = False
+        self._path: Path | None = None  # once it has one
         self._handle: int | None = None
 
     @property
@@ -51,7 +51,7 @@ class Sink:
         """Take a chunk. False after setting `fault`: the chunk was refused, and nothing may follow it."""
         try:
             self._digest.update(chunk)
-            if not self._spilled and self._digest.size <= MEMORY_BYTES:
+            if self._path is None and self._digest.size <= MEMORY_BYTES:
                 self._buffer += chunk
             else:
                 self._spill(chunk)
@@ -62,9 +62,10 @@ class Sink:
         return self.fault is None
 
     def _spill(self, chunk: bytes) -> None:
-        if not self._spilled:
-            self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            self._spilled = True
+        if self._path is None:
+            path = self._staging / f"content-{next(_numbers)}"
+            self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._path = path
             _write_all(self._handle, self._buffer)
             self._buffer = bytearray()
         elif self._handle is None:
@@ -89,7 +90,7 @@ class Sink:
     def discard(self) -> None:
         """Give back memory and disk. Raises: LakeError."""
         self.rest()
-        if self._spilled:
+        if self._path is not None:
             self._path.unlink(missing_ok=True)
         self._buffer = bytearray()
 
@@ -97,12 +98,12 @@ class Sink:
         """The content, once its length and md5 are those listed. Raises: ContentError, LakeError."""
         check_content(self.result, self._digest)
         self.rest()
-        content = Content(self.result, self._digest.sha256, self._path if self._spilled else bytes(self._buffer))
-        self._start()  # a batch holds its sinks to the end; what they held goes with the content
+        content = Content(self.result, self._digest.sha256, self._path or bytes(self._buffer))
+        self._buffer, self._path = bytearray(), None  # what it held goes with the content
         return content
 
     def _unwritable(self, error: OSError) -> LakeError:
-        return LakeError(f"cannot write to the staging folder {self._path.parent}: {error.strerror}")
+        return LakeError(f"cannot write to the staging folder {self._staging}: {error.strerror}")
 
 
 def _write_all(handle: int, data: bytes | bytearray) -> None:

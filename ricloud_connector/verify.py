@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ricloud_connector.errors import ContentError, UnreadablePart
 from ricloud_connector.model import Proven, Result
@@ -13,7 +13,8 @@ from ricloud_connector.model import Proven, Result
 class Digest:
     """Length, md5 and sha256 of what passes; refuses the first byte beyond `limit`.
 
-    The md5 is the API's checksum, the sha256 stands beside it in the lake because md5 collisions can be made at will.
+    The md5 is the API's checksum. The sha256, taken in the same pass, is what the same bytes are known by from then on: most
+    processors have instructions for it, and md5 collisions can be made at will.
     """
 
     __slots__ = ("_limit", "_md5", "_sha256", "size")
@@ -31,8 +32,9 @@ class Digest:
             raise ContentError("size_mismatch", f"more than the listed {self._limit} bytes came", actual_size=self.size)
         if self._md5 is None or self._sha256 is None:
             self._md5, self._sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
-        self._md5.update(chunk)
+        # In this order: a bit that flips in between makes the md5 a wrong one, and later ones are found by the sha256.
         self._sha256.update(chunk)
+        self._md5.update(chunk)
 
     @property
     def md5(self) -> str:
@@ -64,43 +66,44 @@ def check_content(result: Result, digest: Digest) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class StoredChunk:
+class StoredChunk(NamedTuple):
     """One row of the contents dataset as it was read back."""
 
     result_id: str
     chunk_index: int
     chunk_count: int
     checksum: str
+    sha256: str
     size: int
     content: memoryview
 
 
 def prove_chunks(chunks: Iterable[StoredChunk], source: str) -> Iterator[tuple[str, Proven]]:
-    """Each result whose rows, in the order in which they stand, hash to the md5 and the length that they claim.
+    """Each result whose rows, in the order in which they stand, hash to the sha256 and the length that they claim.
 
-    Only whole results are yielded; what is claimed is compared with what is listed by `acknowledge.py`.
+    That sha256 is the one of the bytes whose md5 was the listed one. Only whole results are yielded; what is claimed of md5
+    and size is compared with what is listed by `acknowledge.py`.
 
     Raises: UnreadablePart, naming `source`, at the first row that is not what it claims to be.
     """
     head: StoredChunk | None = None
-    md5, size, expected_index = hashlib.md5(usedforsecurity=False), 0, 0
+    digest, size, expected_index = hashlib.sha256(), 0, 0
     for chunk in chunks:
+        result_id, index, count, checksum, sha256, listed_size, content = chunk
         if head is None:
-            head, md5, size, expected_index = chunk, hashlib.md5(usedforsecurity=False), 0, 0
-        if _key(chunk) != _key(head) or chunk.chunk_index != expected_index:
-            raise UnreadablePart(f"{source}: chunk {chunk.chunk_index} of result {chunk.result_id!r} is out of place")
-        md5.update(chunk.content)
-        size += len(chunk.content)
+            head, digest, size, expected_index = chunk, hashlib.sha256(content), 0, 0
+        elif chunk[:1] + chunk[2:6] == head[:1] + head[2:6]:
+            digest.update(content)
+        else:
+            expected_index = -1  # of another result, or of another version of this one
+        if index != expected_index:
+            raise UnreadablePart(f"{source}: chunk {index} of result {result_id!r} is out of place")
+        size += len(content)
         expected_index += 1
-        if expected_index == chunk.chunk_count:
-            if size != chunk.size or md5.hexdigest() != chunk.checksum:
-                raise UnreadablePart(f"{source}: the bytes of result {chunk.result_id!r} are not those that were proven")
-            yield chunk.result_id, Proven(chunk.checksum, chunk.size)
+        if expected_index == count:
+            if size != listed_size or digest.hexdigest() != sha256 or checksum is None:
+                raise UnreadablePart(f"{source}: the bytes of result {result_id!r} are not those that were proven")
+            yield result_id, Proven(checksum, listed_size)
             head = None
     if head is not None:
         raise UnreadablePart(f"{source}: the last chunks of result {head.result_id!r} are missing")
-
-
-def _key(chunk: StoredChunk) -> tuple[str, int, str, int]:
-    return chunk.result_id, chunk.chunk_count, chunk.checksum, chunk.size

@@ -16,15 +16,16 @@ from datetime import UTC, date, datetime, timedelta
 from ricloud_connector.model import AVAILABLE, Rejection, Result
 
 VERSION = 1
+DAY = timedelta(days=1)
 REMEMBERED = 50_000  # hashes at most: in an hour that brought more, the overlap is in effect shorter
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A partition that has new results. `key` names exactly these results: asking twice makes one run."""
+    """A partition that has new results, by its first moment. `key` names exactly these results: asking twice makes one run."""
 
-    day: date
+    start: datetime
     key: str
 
 
@@ -33,7 +34,8 @@ class Watch:
     """The sensor's cursor.
 
     `newest` is the latest `date_created` met (never later than the clock), `walk` the id after which a walk goes on that a
-    tick's budget ended. `pending` are days with new results that no run was asked for yet, `asked` when one was last.
+    tick's budget ended. `pending` are partitions, by their first moment, with new results that no run was asked for yet,
+    `asked` when one was last. `grain` is how long a partition is: a day or an hour.
     """
 
     newest: datetime | None = None
@@ -41,9 +43,10 @@ class Watch:
     walk: str | None = None
     walk_since: datetime | None = None
     walk_newest: datetime | None = None
-    pending: dict[date, int] = field(default_factory=dict)
-    asked: dict[date, datetime] = field(default_factory=dict)
+    pending: dict[datetime, int] = field(default_factory=dict)
+    asked: dict[datetime, datetime] = field(default_factory=dict)
     undated: int = 0
+    grain: timedelta = DAY
 
     def start(self, first: datetime, overlap: timedelta) -> datetime:
         """From when on to list: where a walk goes on that was cut, the same as before."""
@@ -61,7 +64,8 @@ class Watch:
             short = _hash(item.id)
             if item.state != AVAILABLE or short in self.seen:
                 continue
-            self.pending[item.day] = (self.pending.get(item.day, 0) + int(short, 16)) % 2**64
+            partition = self._partition_of(item.date_created)
+            self.pending[partition] = (self.pending.get(partition, 0) + int(short, 16)) % 2**64
             self.seen[short] = _seconds(item.date_created)
             met = min(item.date_created, now)
             self.walk_newest = met if self.walk_newest is None else max(self.walk_newest, met)
@@ -72,22 +76,29 @@ class Watch:
         self.newest, self.walk, self.walk_since = self.walk_newest, None, None
 
     def asks(self, now: datetime, *, pause: timedelta, most: int) -> list[Ask]:
-        """The days to ask a run for now: those whose last one was asked for longer ago than `pause`, oldest first.
+        """The partitions to ask a run for now: those whose last one was asked for longer ago than `pause`, oldest first.
 
-        A day that has not come yet stays pending until it has.
+        One that has not come yet stays pending until it has.
         """
-        self.asked = {day: moment for day, moment in self.asked.items() if now - moment < pause}
-        ready = sorted(day for day in self.pending if day not in self.asked and day <= now.date())[:most]
-        asks = [Ask(day, f"{day.isoformat()}:{self.pending.pop(day):016x}") for day in ready]
+        self.asked = {start: moment for start, moment in self.asked.items() if now - moment < pause}
+        ready = sorted(start for start in self.pending if start not in self.asked and start <= now)[:most]
+        asks = [Ask(start, f"{self.name_of(start)}:{self.pending.pop(start):016x}") for start in ready]
         self.asked |= dict.fromkeys(ready, now)
         return asks
 
     def drop_before(self, first: date) -> list[date]:
-        """Remove the days for which there is no partition, since they lie before the first; returns them."""
-        early = sorted(day for day in self.pending if day < first)
-        for day in early:
-            del self.pending[day]
-        return early
+        """Forget the new results of days that have no partition, since they lie before the first; returns those days."""
+        early = sorted(start for start in self.pending if start.date() < first)
+        for start in early:
+            del self.pending[start]
+        return sorted({start.date() for start in early})
+
+    def name_of(self, start: datetime) -> str:
+        """A partition's name: its day, or its hour."""
+        return start.date().isoformat() if self.grain == DAY else start.isoformat(timespec="minutes")
+
+    def _partition_of(self, moment: datetime) -> datetime:
+        return _EPOCH + (moment - _EPOCH) // self.grain * self.grain
 
     def _forget(self, overlap: timedelta) -> None:
         if self.walk_newest is not None:
@@ -101,23 +112,24 @@ class Watch:
         return json.dumps(
             {
                 "version": VERSION,
+                "grain_s": int(self.grain.total_seconds()),
                 "newest": _text(self.newest),
                 "walk": self.walk,
                 "walk_since": _text(self.walk_since),
                 "walk_newest": _text(self.walk_newest),
-                "pending": {day.isoformat(): f"{digest:016x}" for day, digest in sorted(self.pending.items())},
-                "asked": {day.isoformat(): _text(moment) for day, moment in sorted(self.asked.items())},
+                "pending": {start.isoformat(): f"{digest:016x}" for start, digest in sorted(self.pending.items())},
+                "asked": {start.isoformat(): _text(moment) for start, moment in sorted(self.asked.items())},
                 "undated": self.undated,
                 "seen": self.seen,
             }
         )
 
     @classmethod
-    def load(cls, text: str | None) -> Watch | None:
-        """The cursor of an earlier tick; None for one that is not of this version, or not a cursor at all."""
+    def load(cls, text: str | None, grain: timedelta = DAY) -> Watch | None:
+        """The cursor of an earlier tick; None for one that is not of this version and grain, or not a cursor at all."""
         try:
             found = json.loads(text or "")
-            if found["version"] != VERSION:
+            if (found["version"], found["grain_s"]) != (VERSION, grain.total_seconds()):
                 return None
             return cls(
                 newest=_moment(found["newest"]),
@@ -125,9 +137,10 @@ class Watch:
                 walk=None if found["walk"] is None else str(found["walk"]),
                 walk_since=_moment(found["walk_since"]),
                 walk_newest=_moment(found["walk_newest"]),
-                pending={date.fromisoformat(day): int(digest, 16) for day, digest in found["pending"].items()},
-                asked={date.fromisoformat(day): _known(_moment(moment)) for day, moment in found["asked"].items()},
+                pending={_known(_moment(start)): int(digest, 16) for start, digest in found["pending"].items()},
+                asked={_known(_moment(start)): _known(_moment(moment)) for start, moment in found["asked"].items()},
                 undated=int(found["undated"]),
+                grain=grain,
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             return None

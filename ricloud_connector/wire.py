@@ -24,7 +24,6 @@ from ricloud_connector.errors import (
     UntrustedAnswer,
 )
 from ricloud_connector.item import JsonReader, parse_item, shape_of
-from ricloud_connector.item import parse_datetime as parse_datetime  # noqa: PLC0414  # the command line imports it here
 from ricloud_connector.model import Rejection, Result, Window, id_of
 from ricloud_connector.redact import Secret, clean
 

@@ -36,11 +36,12 @@ LAYERS = [
         "transport",
         "client",
         "listing",
+        "retrieve",
         "fetch",
     },
     {"acknowledge", "settings"},
-    {"ingest", "reconcile", "session", "audit", "doctor", "records", "read"},
-    {"report", "lake_commands", "dagster", "emulator", "demo"},
+    {"ingest", "reconcile", "session", "audit", "ledger", "doctor", "records", "read"},
+    {"report", "lake_commands", "dagster", "emulator", "demo", "project"},
     {"cli"},
 ]
 PURE = LAYERS[0] | LAYERS[1]
@@ -129,6 +130,7 @@ def test_every_public_name_exists_and_nothing_else_is_public():
         [
             "DayReport",
             "RicloudClient",
+            "RicloudComponent",
             "RicloudError",
             "RicloudRecordsIOManager",
             "RicloudResource",
@@ -160,4 +162,6 @@ def test_the_wheel_holds_the_package_alone(tmp_path):
         *(n.split("/")[0] for n in names if ".dist-info" in n),
     }
     assert "ricloud_connector/py.typed" in names
+    assert "ricloud_connector/guide/operations.md" in names
+    assert "ricloud_connector/project/template/.env.example.tmpl" in names
     assert not any(name.startswith(("tests/", "definitions/")) for name in names)

@@ -97,6 +97,12 @@ def test_a_materialisation_says_what_it_did_under_standard_keys(emulator, instan
     columns = [column.name for column in contents["dagster/column_schema"].columns]
     assert columns[:4] == ["result_id", "chunk_index", "chunk_count", "content"]
     assert {"ricloud/seconds", "ricloud/mb_per_s", "ricloud/quarantined", "ricloud/already_stored"} <= set(contents)
+    assert contents["ricloud/results"] == contents["ricloud/new"]
+    assert contents["ricloud/stored_bytes"] == contents["ricloud/bytes"]
+    assert contents["ricloud/lag_s"] >= 0
+    preview = last_metadata(instance, RESULTS, day)["ricloud/preview"].records
+    assert len(preview) == 5
+    assert all(type(value) is str for record in preview for value in record.data.values())
     acknowledged = last_metadata(instance, ACKNOWLEDGEMENTS, day)["ricloud/acknowledged"]
     assert acknowledged == contents["ricloud/new"]
     assert last_metadata(instance, RESULTS, day)["ricloud/listed"] == contents["ricloud/listed"]

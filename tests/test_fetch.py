@@ -24,6 +24,7 @@ import pytest
 
 from ricloud_connector import download as download_module
 from ricloud_connector import fetch as fetch_module
+from ricloud_connector import retrieve
 from ricloud_connector.client import RicloudClient
 from ricloud_connector.emulator import Behaviour, Emulator
 from ricloud_connector.errors import ApiRefused, ApiUnavailable, LakeError, TokenRefused, UntrustedAnswer
@@ -412,7 +413,7 @@ def test_fault_056_and_057_a_url_that_is_refused_for_good_is_given_up(rig, serve
 @pytest.mark.parametrize("status", [404, 410])
 def test_fault_058_what_is_gone_was_acknowledged_by_another_run(rig, serve, status):
     result = result_at(url_at(serve(reply(status, body=b"<Error/>"))))
-    rig.answers = lambda result_id: replace(result, state="consumed")
+    rig.answers = lambda result_id: result._replace(state="consumed")
     assert rig.fetch(result) == [Elsewhere(result)]
 
 
@@ -422,7 +423,7 @@ def test_fault_058_what_is_gone_is_gone(rig, serve, status):
     result = result_at(url_at(server))
     rig.answers = lambda result_id: result
     rig.rejection(result, "gone")
-    rig.answers = lambda result_id: replace(result, state="expired")
+    rig.answers = lambda result_id: result._replace(state="expired")
     rig.rejection(result, "gone")
 
     def unknown(result_id: str) -> Result:
@@ -447,7 +448,7 @@ def test_a_result_that_cannot_be_read_again_says_nothing_of_the_result(rig, serv
 @pytest.mark.parametrize("change", [{"checksum": "0" * 32}, {"size": 1}, {"date_created": NOON + timedelta(seconds=1)}])
 def test_fault_087_a_result_that_became_another_is_set_aside(rig, serve, change):
     result = result_at(url_at(serve(reply(403))))
-    rig.answers = lambda result_id: replace(result, **change)
+    rig.answers = lambda result_id: result._replace(**change)
     rig.rejection(result, "changed")
     rig.answers = lambda result_id: Rejection(result_id, "malformed", "")
     rig.rejection(result, "changed")
@@ -842,7 +843,7 @@ def test_an_api_that_is_down_is_not_asked_for_every_result(rig, serve):
     server = serve(reply(403))
     outcomes = rig.fetch(*[result_at(url_at(server, str(n)), id=str(n)) for n in range(300)])
     assert all(isinstance(outcome, Rejection) and outcome.transient for outcome in outcomes)
-    assert len(rig.asked) <= 2 * fetch_module.RENEWERS
+    assert len(rig.asked) <= 2 * retrieve.AT_ONCE
 
 
 def test_results_without_a_signed_url_are_read_together(rig, serve):

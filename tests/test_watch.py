@@ -125,5 +125,5 @@ def test_however_results_arrive_within_the_overlap_each_is_asked_for_exactly_onc
         assert len(set(watch.seen) - known) <= count
         watch.finish()
         keys = watch.asks(tick, pause=timedelta(0), most=50)
-        assert {ask.day for ask in keys} == {item.day for item in fresh if item.date_created >= since}
+        assert {ask.start.date() for ask in keys} == {item.day for item in fresh if item.date_created >= since}
     assert sorted(asked) == sorted(str(name) for name, _ in arrivals)

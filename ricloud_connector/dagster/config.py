@@ -1,11 +1,15 @@
 """What a run can be told from Dagster's launchpad. Facts."""
 
+from typing import TypeVar
+
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, create_model
 
 from ricloud_connector.errors import SettingsError
 from ricloud_connector.ingest import Selection
 from ricloud_connector.model import AVAILABLE
+
+Config = TypeVar("Config", bound=dg.Config)
 
 
 class StoreConfig(dg.Config):
@@ -32,3 +36,28 @@ class AcknowledgeConfig(dg.Config):
     """Whether a run acknowledges."""
 
     acknowledge: bool = Field(default=True, description="False: store only; a later run acknowledges what is proven then.")
+
+
+def store_config(selection: Selection) -> type[StoreConfig]:
+    """The same with a connector's own defaults, which every run has that is told nothing else."""
+    defaults: dict[str, object] = {
+        "states": list(selection.states),
+        "identifiers": list(selection.identifiers),
+        "poll": selection.poll,
+        "task": selection.task,
+    }
+    return _with_defaults(StoreConfig, defaults)
+
+
+def acknowledge_config(acknowledge: bool) -> type[AcknowledgeConfig]:
+    """The same with a connector's own default."""
+    return _with_defaults(AcknowledgeConfig, {"acknowledge": acknowledge})
+
+
+def _with_defaults(model: type[Config], defaults: dict[str, object]) -> type[Config]:
+    found = model.model_fields
+    fields = {
+        name: (found[name].annotation, Field(default=value, description=found[name].description))
+        for name, value in defaults.items()
+    }
+    return create_model(model.__name__, __base__=model, __module__=model.__module__, **fields)  # type: ignore[call-overload, no-any-return]

@@ -1,4 +1,4 @@
-"""What a materialisation says about itself, under Dagster's standard keys and under `ricloud/`. Pure.
+"""What a materialisation says about itself, under Dagster's standard keys and under `ricloud/`. Reads the lake.
 
 Text that came from a server is shown as plain text only: never as Markdown, never as a link.
 """
@@ -6,17 +6,24 @@ Text that came from a server is shown as plain text only: never as Markdown, nev
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ricloud_connector.ingest import DayReport
 from ricloud_connector.lake import Lake
+from ricloud_connector.model import Window
+from ricloud_connector.partition import Partition
+from ricloud_connector.parts import read_groups
 from ricloud_connector.redact import clean
-from ricloud_connector.schemas import Dataset
+from ricloud_connector.schemas import CONTENTS, RESULTS, Dataset
 
 SHOWN_REJECTIONS = 20
+PREVIEW_ROWS = 5
+PREVIEW_COLUMNS = ["id", "identifier", "type", "size", "date_created", "checksum"]
 
 Metadata = Mapping[str, Any]
 
@@ -31,23 +38,27 @@ def columns_of_schema(schema: pa.Schema) -> dg.TableSchema:
     return dg.TableSchema([_column(field) for field in schema])
 
 
-def definition_metadata(dataset: Dataset) -> Metadata:
+def definition_metadata(schema: pa.Schema) -> Metadata:
     """What an asset says of itself before any run."""
-    return {"dagster/column_schema": column_schema(dataset), "dagster/storage_kind": "parquet"}
+    return {"dagster/column_schema": columns_of_schema(schema), "dagster/storage_kind": "parquet"}
 
 
-def partition_metadata(lake: Lake, dataset: Dataset, report: DayReport) -> Metadata:
-    """Where the partition is and how many rows it has now."""
+def partition_metadata(lake: Lake, dataset: Dataset, report: DayReport, now: datetime) -> Metadata:
+    """Where the partition is, how many rows it has now, and how the first of them look."""
     folder = lake.folder(dataset, report.day)
     found = lake.scan(dataset, report.day)
+    # Lake folders are daily: of an hour, the rows of its day are no row count.
+    whole_day = report.span in (None, Window.of_day(report.day))
     return {
         "dagster/uri": folder.as_uri(),
-        "dagster/partition_row_count": found.index.num_rows,
+        "dagster/partition_row_count" if whole_day else "ricloud/rows_of_the_day": found.index.num_rows,
         "dagster/column_schema": column_schema(dataset),
         "ricloud/path": dg.MetadataValue.path(str(folder)),
         "ricloud/files": len(found.parts),
         "ricloud/file_bytes": sum(part.size for part in found.parts),
         "ricloud/seconds": round(report.seconds, 3),
+        **(_stored(found, report, now) if dataset is CONTENTS else {}),
+        **(_preview(found) if dataset is RESULTS else {}),
     }
 
 
@@ -82,6 +93,31 @@ def acknowledgements_metadata(report: DayReport) -> Metadata:
         shown = [clean(result_id) for result_id in report.unconfirmed_ids[:SHOWN_REJECTIONS]]
         metadata["ricloud/unconfirmed_ids"] = dg.MetadataValue.text(", ".join(shown))
     return metadata
+
+
+def _stored(contents: Partition, report: DayReport, now: datetime) -> Metadata:
+    """What the day holds by now; and, where something is new, how long after its creation the newest result was stored."""
+    whole = contents.whole_results()
+    found: dict[str, Any] = {
+        "ricloud/results": whole.num_rows,
+        "ricloud/stored_bytes": pc.sum(whole.column("size")).as_py() or 0,
+    }
+    if report.new:
+        newest = pc.max(whole.column("date_created")).as_py()
+        found["ricloud/lag_s"] = round(max(0.0, (now - newest).total_seconds()), 1)
+    return found
+
+
+def _preview(results: Partition) -> Metadata:
+    """A few of the rows that were stored last, as text."""
+    if not results.parts:
+        return {}
+    rows = (
+        next(read_groups(results.storage.open(results.parts[-1]), RESULTS, PREVIEW_COLUMNS)).slice(0, PREVIEW_ROWS).to_pylist()
+    )
+    schema = dg.TableSchema([dg.TableColumn(name, "string") for name in PREVIEW_COLUMNS])
+    records = [dg.TableRecord({name: "" if row[name] is None else clean(str(row[name])) for name in row}) for row in rows]
+    return {"ricloud/preview": dg.MetadataValue.table(records, schema)}
 
 
 _REJECTION_SCHEMA = dg.TableSchema(

@@ -7,18 +7,22 @@ from typing import Any
 
 import dagster as dg
 
-from ricloud_connector.dagster.assets import KINDS, Place, opened_run, record
+from ricloud_connector.dagster.assets import opened_run, record
 from ricloud_connector.dagster.metadata import Metadata, columns_of_schema
+from ricloud_connector.dagster.place import Place
 from ricloud_connector.errors import LakeError
 from ricloud_connector.ingest import Run
 from ricloud_connector.records import Contracts, RecordsReport, derive_records
 from ricloud_connector.records.derived import faults_of_day
 from ricloud_connector.records.feed import RECORDS, day_rows, day_schema
-from ricloud_connector.records.rows import schema_of
 from ricloud_connector.redact import clean
 
 COUNTS = "every_document_gave_its_records"
 COLUMNS = "columns_are_unchanged"
+CHECKS = {
+    COUNTS: "Every JSON result gave as many records as its metadata.count says.",
+    COLUMNS: "No feed got new columns, and every value fits its column.",
+}
 OTHER_SHAPE = "records_other_shape"
 SHOWN = 50
 
@@ -27,41 +31,25 @@ _CHANGES = dg.TableSchema([dg.TableColumn(name, "string") for name in ("feed", "
 _ROWS = dg.TableSchema([dg.TableColumn("feed", "string"), dg.TableColumn("rows", "int")])
 
 
-def build_records(place: Place, contracts: Contracts) -> dg.AssetsDefinition:
+def build_records(place: Place, contracts: Contracts, *, checks: bool = True) -> dg.AssetsDefinition:
     """The asset `records`, after `contents`, in the same partitions; a range of them is one run."""
-    key, contents = place.key(RECORDS), place.key("contents")
+    spec = place.spec(RECORDS)
+    key = spec.key
 
     @dg.multi_asset(
-        name="_".join([*place.key_prefix, RECORDS]),
-        specs=[
-            dg.AssetSpec(
-                key,
-                deps=[contents],
-                description="The rows inside JSON results, typed, a dataset per feed; derived from contents alone.",
-                kinds=KINDS,
-                group_name=place.group_name,
-                metadata={
-                    "dagster/column_schema": columns_of_schema(schema_of({})),
-                    "dagster/storage_kind": "parquet",
-                },
-            )
-        ],
-        check_specs=[
-            dg.AssetCheckSpec(
-                COUNTS, asset=key, description="Every JSON result gave as many records as its metadata.count says."
-            ),
-            dg.AssetCheckSpec(COLUMNS, asset=key, description="No feed got new columns, and every value fits its column."),
-        ],
+        name=f"{place.name}_{RECORDS}",
+        specs=[spec],
+        check_specs=[dg.AssetCheckSpec(name, asset=key, description=said) for name, said in CHECKS.items()] if checks else [],
         partitions_def=place.partitions_def,
         backfill_policy=dg.BackfillPolicy.single_run(),
         required_resource_keys={place.resource_key},
         pool=place.pool,
     )
     def records(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        days = [date.fromisoformat(partition) for partition in context.partition_keys]
         reports, broken, faults = list[RecordsReport](), list[str](), list[dg.TableRecord]()
         with opened_run(context, place) as run:
-            for day in days:
+            for partition in context.partition_keys:
+                day, _ = place.window(partition)  # an hour's records are its day's: lake folders are daily
                 try:
                     report = derive_records(run.lake, day, at=run.now(), contracts=contracts)
                     metadata = _metadata(run, report)
@@ -72,12 +60,13 @@ def build_records(place: Place, contracts: Contracts) -> dg.AssetsDefinition:
                 reports.append(report)
                 if report.quarantined:
                     context.log.warning(f"{day}: {report.quarantined} JSON results gave no records, or not all")
-                record(context, key, day, metadata)
+                record(context, key, partition, metadata)
         if broken:
             raise dg.Failure("; ".join(broken[:10]))
         yield dg.MaterializeResult(key)
-        yield _counts(key, faults)
-        yield _columns(key, reports)
+        if checks:
+            yield _counts(key, faults)
+            yield _columns(key, reports)
 
     return records
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -12,7 +13,8 @@ from pydantic import Field
 
 from ricloud_connector.errors import RicloudError, SettingsError
 from ricloud_connector.ingest import Run
-from ricloud_connector.session import open_run
+from ricloud_connector.lake import Lake
+from ricloud_connector.session import new_run_id, open_run
 from ricloud_connector.settings import Settings
 
 
@@ -41,6 +43,7 @@ class RicloudResource(dg.ConfigurableResource[Any]):
     read: list[str] | None = _setting("RICLOUD_READ", "`signed_url`, `bucket`, or both in the order to try.")
     local_root: str | None = _setting("RICLOUD_LOCAL_ROOT", "The only folder below which local:// contents are read.")
     proxy: str | None = _setting("RICLOUD_PROXY", "A proxy for both HTTP clients.")
+    concurrency: int | None = Field(default=None, ge=1, le=512, description="Contents read at a time. Unset: 64.")
 
     def settings(self) -> Settings:
         """All settings, checked. Raises: SettingsError naming the variable and the line to set."""
@@ -55,7 +58,14 @@ class RicloudResource(dg.ConfigurableResource[Any]):
             "RICLOUD_LOCAL_ROOT": self.local_root,
             "RICLOUD_PROXY": self.proxy,
         }
-        return Settings.from_environment({**os.environ, **{name: value for name, value in given.items() if value is not None}})
+        known = {name: value for name, value in given.items() if value is not None}
+        settings = Settings.from_environment({**os.environ, **known})
+        return settings if self.concurrency is None else replace(settings, concurrency=self.concurrency)
+
+    def lake_to_read(self) -> Lake:
+        """The lake, for looking at it only. Raises: SettingsError."""
+        settings = self.settings()
+        return Lake(settings.lake, origin=settings.origin, run_id=new_run_id())
 
     @contextmanager
     def open_run(self, run_id: str, *, patient: bool = False) -> Iterator[Run]:

@@ -6,11 +6,13 @@ from datetime import date, datetime, timedelta
 
 import dagster as dg
 
-from ricloud_connector.dagster.config import StoreConfig
+from ricloud_connector.dagster.place import Place
 from ricloud_connector.dagster.resource import RicloudResource
 from ricloud_connector.ingest import now_utc
 from ricloud_connector.model import AVAILABLE, CONSUMED, EXPIRED
 from ricloud_connector.reconcile import Survey, survey
+
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
 @dataclass(frozen=True)
@@ -29,56 +31,54 @@ class ReconcileSettings:
     now: Callable[[], datetime] = now_utc
 
 
-def build_schedule(
-    *,
-    name: str,
-    job_name: str,
-    store_name: str,
-    start: date,
-    resource_key: str,
-    observed: dg.AssetKey,
-    settings: ReconcileSettings,
-) -> dg.ScheduleDefinition:
+def build_schedule(place: Place, job_name: str, start: date, settings: ReconcileSettings) -> dg.ScheduleDefinition:
     """The schedule `<prefix>_reconcile`."""
 
     @dg.schedule(
-        name=name,
+        name=f"{place.name}_reconcile",
         job_name=job_name,
         cron_schedule=settings.cron_schedule,
         execution_timezone="UTC",
         default_status=settings.default_status,
-        required_resource_keys={resource_key},
+        required_resource_keys={place.resource_key},
         description="Finds what is available but not stored, stored but not acknowledged, or consumed but unknown.",
     )
     def reconcile(context: dg.ScheduleEvaluationContext) -> Sequence[dg.RunRequest] | dg.SkipReason:
-        resource: RicloudResource = getattr(context.resources, resource_key)
+        resource: RicloudResource = getattr(context.resources, place.resource_key)
         now = settings.now()
         with resource.open_run(f"reconcile-{now:%Y%m%dT%H%M%S}") as run:
             run.now = settings.now
-            found = survey(run, lookback=settings.lookback, budget_s=settings.budget_s)
+            found = survey(run, lookback=settings.lookback, budget_s=settings.budget_s, selection=place.selection)
         context.instance.report_runless_asset_event(
-            dg.AssetObservation(observed, metadata=_metadata(found, now), description="What the API and the lake disagree on")
+            dg.AssetObservation(
+                place.key("results"), metadata=_metadata(found, now), description="What the API and the lake disagree on"
+            )
         )
-        days = [day for day in found.days if start <= day <= now.date()]
-        outside = len(found.days) - len(days)
+        wrong = found.days if place.acknowledge else found.days_to_store
+        days = [day for day in wrong if start <= day <= now.date()]
+        outside = len(wrong) - len(days)
         if outside:
             context.log.warning(f"{outside} days lie outside the partitions {start} to {now.date()}: no run can visit them")
         if not days:
             return dg.SkipReason(
                 "the API and the lake agree" + (", as far as the list could be read in time" if found.cut else "")
             )
-        return [_request(day, found, now, store_name) for day in days[: settings.most_runs]]
+        return [_request(place, day, found, now) for day in days[: settings.most_runs]]
 
     return reconcile
 
 
-def _request(day: date, found: Survey, now: datetime, store_name: str) -> dg.RunRequest:
+def _request(place: Place, day: date, found: Survey, now: datetime) -> dg.RunRequest:
+    """One run for a day: of its partition, or of the range of its hours that have begun."""
     key = f"reconcile:{now.date().isoformat()}:{day.isoformat()}"
+    partitions = place.partitions_of(day, now)
+    tags = {} if len(partitions) == 1 else {RANGE_START: partitions[0], RANGE_END: partitions[-1]}
+    partition = None if tags else partitions[0]
     if day not in found.lost:
-        return dg.RunRequest(run_key=key, partition_key=day.isoformat())
+        return dg.RunRequest(run_key=key, partition_key=partition, tags=tags)
     # What was consumed without us: its metadata completes the history, its content is stored where it can still be read.
-    config = dg.RunConfig(ops={store_name: StoreConfig(states=[AVAILABLE, CONSUMED, EXPIRED])})
-    return dg.RunRequest(run_key=key, partition_key=day.isoformat(), run_config=config)
+    config = {"ops": {f"{place.name}_store": {"config": {"states": [AVAILABLE, CONSUMED, EXPIRED]}}}}
+    return dg.RunRequest(run_key=key, partition_key=partition, tags=tags, run_config=config)
 
 
 def _metadata(found: Survey, now: datetime) -> dict[str, int | float | str | bool]:

@@ -8,9 +8,10 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 
 from ricloud_connector.dagster.assets import ASKED_BY, SENSOR
+from ricloud_connector.dagster.place import Place
 from ricloud_connector.dagster.resource import RicloudResource
 from ricloud_connector.errors import RicloudError
-from ricloud_connector.ingest import now_utc
+from ricloud_connector.ingest import Selection, now_utc
 from ricloud_connector.model import Window
 from ricloud_connector.session import open_client
 from ricloud_connector.watch import Watch
@@ -36,26 +37,26 @@ class SensorSettings:
     now: Callable[[], datetime] = now_utc
 
 
-def build_sensor(*, name: str, job_name: str, start: date, resource_key: str, settings: SensorSettings) -> dg.SensorDefinition:
+def build_sensor(place: Place, job_name: str, start: date, settings: SensorSettings) -> dg.SensorDefinition:
     """The sensor `<prefix>_new_results`."""
 
     @dg.sensor(
-        name=name,
+        name=f"{place.name}_new_results",
         job_name=job_name,
         minimum_interval_seconds=settings.interval_s,
         default_status=settings.default_status,
-        description="Asks for a run of each day that has new results, however old the day.",
-        required_resource_keys={resource_key},
+        description="Asks for a run of each partition that has new results, however old it is.",
+        required_resource_keys={place.resource_key},
     )
     def new_results(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        resource: RicloudResource = getattr(context.resources, resource_key)
-        watch = Watch.load(context.cursor)
+        resource: RicloudResource = getattr(context.resources, place.resource_key)
+        watch = Watch.load(context.cursor, place.grain)
         if watch is None:
             if context.cursor:
                 context.log.warning("the sensor's cursor is not of this version: starting over; nothing is stored twice")
-            watch = Watch()
+            watch = Watch(grain=place.grain)
         try:
-            _walk(watch, resource, start, settings)
+            _walk(watch, resource, place.selection, start, settings)
         except RicloudError as error:
             raise dg.Failure(str(error)) from None
         now = settings.now()
@@ -67,7 +68,7 @@ def build_sensor(*, name: str, job_name: str, start: date, resource_key: str, se
         if watch.undated:
             context.log.warning(f"{watch.undated} results have no usable date_created; a run of any day quarantines them")
         requests = [
-            dg.RunRequest(run_key=ask.key, partition_key=ask.day.isoformat(), tags={ASKED_BY: SENSOR})
+            dg.RunRequest(run_key=ask.key, partition_key=place.partition(ask.start), tags={ASKED_BY: SENSOR})
             for ask in watch.asks(now, pause=settings.pause, most=settings.most_runs)
         ]
         return dg.SensorResult(
@@ -77,14 +78,14 @@ def build_sensor(*, name: str, job_name: str, start: date, resource_key: str, se
     return new_results
 
 
-def _walk(watch: Watch, resource: RicloudResource, start: date, settings: SensorSettings) -> None:
+def _walk(watch: Watch, resource: RicloudResource, selection: Selection, start: date, settings: SensorSettings) -> None:
     """List from where the last walk ended, or anew, until the end or until the tick's time is up."""
     ends = time.monotonic() + settings.budget_s
     since = watch.start(Window.of_day(start).since, settings.overlap)
     with open_client(resource.settings()) as client:
-        listing = client.list_results(Window(since, END_OF_TIME), after_id=watch.walk)
+        listing = client.list_results(Window(since, END_OF_TIME), filters=selection.filters, after_id=watch.walk)
         for page in listing.by_page():
-            watch.notice(page, settings.now(), settings.overlap)
+            watch.notice(filter(selection.wants, page), settings.now(), settings.overlap)
             watch.walk = listing.cursor
             if time.monotonic() > ends and listing.cursor is not None:
                 return
@@ -95,6 +96,6 @@ def _why_nothing(watch: Watch) -> str:
     if watch.walk is not None:
         return "a long list is being read: the next tick goes on where this one ended"
     if watch.pending:
-        days = ", ".join(day.isoformat() for day in sorted(watch.pending)[:10])
-        return f"new results wait until their day has come and its last run is long enough ago: {days}"
+        waiting = ", ".join(watch.name_of(start) for start in sorted(watch.pending)[:10])
+        return f"new results wait until their partition has come and its last run is long enough ago: {waiting}"
     return "nothing new" if watch.newest is None else f"nothing new after {watch.newest.isoformat()}"

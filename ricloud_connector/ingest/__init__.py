@@ -1,7 +1,7 @@
 """The pipeline without Dagster, from top to bottom: list, plan, fetch, commit, verify, acknowledge. Runs the edges.
 
-A day is stored first (`store.py`) and acknowledged afterwards (`settle.py`), which believes nothing but the API and the
-lake: each half can run alone, be killed at any instant, and be run again.
+A day is stored (`store.py`), and acknowledged (`settle.py`) part by part while the next part is being filled. The second half
+believes nothing but the API and the lake: each half can run alone, be killed at any instant, and be run again.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ def ingest_results(
     settlement, settling = Settlement(run), list[DayReport]()
     with DayListings(run, days, selection or Selection()) as listings:
         for listed in listings:
-            report = DayReport(listed.day)
+            report = DayReport(listed.day, span=listed.span)
             with report.measured():
-                available = store_day(run, listed, report)
+                available = store_day(run, listed, report, settlement=settlement if acknowledge else None)
                 _derive(run, report, contracts)
                 if acknowledge:
                     settlement.send(listed.day, listed.span, available, report)
@@ -79,7 +79,7 @@ def store_results(
     """The first half: list and store, day by day; either dataset can be left out. Raises: as `ingest_results`."""
     with DayListings(run, days, selection or Selection()) as listings:
         for listed in listings:
-            report = DayReport(listed.day)
+            report = DayReport(listed.day, span=listed.span)
             with report.measured():
                 store_day(run, listed, report, results=results, contents=contents)
             yield report
@@ -90,7 +90,7 @@ def acknowledge_results(run: Run, days: Iterable[Day]) -> Iterator[DayReport]:
     settlement, settling = Settlement(run), list[DayReport]()
     with DayListings(run, days, Selection()) as listings:
         for listed in listings:
-            report = DayReport(listed.day)
+            report = DayReport(listed.day, span=listed.span)
             with report.measured():
                 settlement.send(listed.day, listed.span, available_of(listed.available()), report)
             settling.append(report)

@@ -156,7 +156,7 @@ class _Spool:
 
 
 def _line(item: Result | Rejection) -> str:
-    facts = asdict(item)
+    facts = item._asdict() if isinstance(item, Result) else asdict(item)
     facts.pop("signed_url", None)
     facts["rejected"] = isinstance(item, Rejection)
     return json.dumps(facts, default=datetime.isoformat) + "\n"

@@ -1,12 +1,17 @@
 """The parts of one day that are being filled: rows go in as they are proven, files come out whole. I/O: through the lake.
 
 Results and contents are committed together and in that order, so that a content is never in the lake before its result.
+While pairs of parts are proven, synced and named, in threads of their own, the next one is filled already.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import deque
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,37 +26,53 @@ from ricloud_connector.partition import Partition
 from ricloud_connector.parts import ContentsWriter, PartWriter, chunk_count, piece_md5s
 from ricloud_connector.schemas import CONTENTS, RESULTS, result_rows
 
-PART_BYTES = 256 * 1024 * 1024
+PART_BYTES = 64 * 1024 * 1024
+COMMITS_TOGETHER = 2
 PART_ROWS = 100_000
 """Where a part is closed. A larger content has a part of its own, or, where the store caps its files, several."""
 
 
-class OpenParts:
-    """Fills a results part and a contents part of one day. Use as a context manager: what is not committed is dropped."""
+@dataclass(slots=True)
+class _Pair:
+    """A results part and a contents part on their way: their writers, and what they hold by id."""
 
-    def __init__(self, lake: Lake, day: date, *, run_id: str) -> None:
-        self._lake, self._day, self._run_id = lake, day, run_id
+    stack: ExitStack = field(default_factory=ExitStack)
+    results: PartWriter | None = None
+    contents: PartWriter | None = None
+    rows: ContentsWriter | None = None
+    seen: set[str] = field(default_factory=set)
+    proven: dict[str, Proven] = field(default_factory=dict)
+    bytes: int = 0
+
+
+class OpenParts:
+    """Fills the parts of one day. Use as a context manager: what is not committed is dropped.
+
+    `committed` is told, in a thread that commits, the ids of the contents that are in the lake now; once at a time.
+    """
+
+    def __init__(
+        self, lake: Lake, day: date, *, run_id: str, committed: Callable[[Collection[str]], None] | None = None
+    ) -> None:
+        self._lake, self._day, self._run_id, self._committed = lake, day, run_id, committed
         self.new_results = 0
         self.new_contents = 0
         self.stored_by_others = 0
-        self._start()
-
-    def _start(self) -> None:
-        self._stack = ExitStack()
-        self._results: PartWriter | None = None
-        self._contents: PartWriter | None = None
-        self._rows: ContentsWriter | None = None
+        self._open = _Pair()
+        self._closed = deque[tuple[_Pair, Future[None]]]()
+        self._results_committer = ThreadPoolExecutor(1, thread_name_prefix="ricloud-results")
+        self._committers = ThreadPoolExecutor(COMMITS_TOGETHER, thread_name_prefix="ricloud-commit")
+        self._counting = threading.Lock()
         self._known: Partition | None = None
         self._whole: pa.Table | None = None
-        self._seen: set[str] = set()
-        self._bytes = 0
-        self._proven: dict[str, Proven] = {}
 
     def __enter__(self) -> OpenParts:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stack.close()
+        self._results_committer.shutdown()
+        self._committers.shutdown()
+        self._open.stack.close()
 
     def stored(self, ids: list[str]) -> dict[str, Proven]:
         """What the lake holds whole of these ids, or will with the next commit.
@@ -60,47 +81,58 @@ class OpenParts:
         """
         if self._whole is None:
             self._whole = self._lake.scan(CONTENTS, self._day).whole_results()
-        return whole_of(self._whole, ids) | self._proven
+        found = whole_of(self._whole, ids)
+        for pair in self._pairs():
+            found |= {name: pair.proven[name] for name in ids if name in pair.proven}
+        return found
 
     def add_results(self, results: list[Result], seen_at: datetime) -> None:
         """Add a row for each result that has none yet."""
-        fresh = [result for result in results if result.id not in self._seen]
+        pairs = self._pairs()
+        fresh = [result for result in results if not any(result.id in pair.seen for pair in pairs)]
         rows = result_rows(fresh, run_id=self._run_id, seen_at=seen_at)
         if self._known is None:
             self._known = self._lake.scan(RESULTS, self._day)
         rows = rows.filter(self._known.missing(rows))
         if rows.num_rows:
-            if self._results is None:
-                self._results = self._stack.enter_context(self._lake.writer(RESULTS))
-            self._results.write(rows)
-            self._seen.update(rows.column("id").to_pylist())
+            pair = self._open
+            if pair.results is None:
+                pair.results = pair.stack.enter_context(self._lake.writer(RESULTS))
+            pair.results.write(rows)
+            pair.seen.update(rows.column("id").to_pylist())
 
     def add_content(self, content: Content) -> Rejection | None:
-        """Add a proven content, after committing what is there where the file would become too large.
+        """Add a proven content, after closing what is there where the file would become too large.
 
         Returns why not: of a content that spans parts another version is stored in part.
         """
         size = content.result.size or 0
         longest = self._lake.storage.longest_part
         if longest is not None and size > longest:
-            assert isinstance(content.body, Path)
-            try:
-                return self._commit_pieces(content, longest // CHUNK_BYTES)
-            finally:
-                discard(content.body)
-        if self._proven and (self._bytes + size > PART_BYTES or len(self._proven) >= PART_ROWS):
             self.commit()
-        if self._rows is None:
-            self._contents = self._stack.enter_context(self._lake.writer(CONTENTS))
-            self._rows = ContentsWriter(self._contents)
-        self._rows.add(content)
-        self._bytes += size
-        self._proven[content.result.id] = Proven(content.result.checksum or "", size)
+            return self._committers.submit(self._commit_pieces, content, longest // CHUNK_BYTES).result()
+        pair = self._open
+        if pair.proven and (pair.bytes + size > PART_BYTES or len(pair.proven) >= PART_ROWS):
+            self._close()
+            pair = self._open
+        if pair.rows is None:
+            pair.contents = pair.stack.enter_context(self._lake.writer(CONTENTS))
+            pair.rows = ContentsWriter(pair.contents)
+        pair.rows.add(content)
+        pair.bytes += size
+        pair.proven[content.result.id] = Proven(content.result.checksum or "", size)
         return None
 
     def _commit_pieces(self, content: Content, chunks_each: int) -> Rejection | None:
         """Commit a content that is too large for one part: its chunks in their order, so many in each part, alone there."""
-        self.commit()
+        assert isinstance(content.body, Path)
+        try:
+            return self._commit_each(content, chunks_each)
+        finally:
+            discard(content.body)
+            self._known = self._whole = None
+
+    def _commit_each(self, content: Content, chunks_each: int) -> Rejection | None:
         count, added = chunk_count(content), 0
         pieces = [range(first, min(first + chunks_each, count)) for first in range(0, count, chunks_each)]
         for piece, piece_md5 in zip(pieces, piece_md5s(content, pieces), strict=True):
@@ -113,6 +145,8 @@ class OpenParts:
                 added += self._lake.commit(self._day, replace(writer.finish(), piece_md5=piece_md5))
         self.new_contents += 1 if added else 0
         self.stored_by_others += 0 if added else 1
+        if self._committed is not None:
+            self._committed([content.result.id])
         return None
 
     def _other_version(self, result: Result) -> str | None:
@@ -122,17 +156,46 @@ class OpenParts:
         return next((md5 for md5 in of_result.column("checksum").unique().to_pylist() if md5 != result.checksum), None)
 
     def commit(self) -> None:
-        """Put everything added so far into the lake, results first, and start anew. Raises: LakeError."""
-        with self._stack:
-            if self._results is not None:
-                self.new_results += self._lake.commit(self._day, self._results.finish())
-            if self._contents is not None and self._rows is not None:
-                self._rows.flush()
-                staged = self._contents.finish()
-                lost = min(len(self._proven), self._contents.rows - self._lake.commit(self._day, staged))
-                self.new_contents += len(self._proven) - lost
-                self.stored_by_others += lost
-        self._start()
+        """Put everything added so far into the lake, results first; it is there when this returns. Raises: LakeError."""
+        self._close()
+        while self._closed:
+            self._await_first()
+
+    def _pairs(self) -> list[_Pair]:
+        return [self._open, *(pair for pair, _ in self._closed)]
+
+    def _close(self) -> None:
+        """Begin to commit what is open, and start anew. Raises: LakeError, also of a pair before it."""
+        while len(self._closed) >= COMMITS_TOGETHER:
+            self._await_first()
+        pair, self._open = self._open, _Pair()
+        # One after the other: a content's result may stand in a pair before its own.
+        results = self._results_committer.submit(self._commit_results, pair)
+        self._closed.append((pair, self._committers.submit(self._commit_contents, pair, results)))
+
+    def _await_first(self) -> None:
+        self._closed[0][1].result()
+        self._closed.popleft()
+        self._known = self._whole = None
+
+    def _commit_results(self, pair: _Pair) -> None:
+        if pair.results is not None:
+            self.new_results += self._lake.commit(self._day, pair.results.finish())
+
+    def _commit_contents(self, pair: _Pair, results: Future[None]) -> None:
+        with pair.stack:
+            results.result()
+            if pair.contents is None or pair.rows is None:
+                return
+            pair.rows.flush()
+            staged = pair.contents.finish()
+            added = self._lake.commit(self._day, staged)
+        lost = min(len(pair.proven), pair.contents.rows - added)
+        with self._counting:
+            self.new_contents += len(pair.proven) - lost
+            self.stored_by_others += lost
+            if self._committed is not None:
+                self._committed(pair.proven.keys())
 
 
 def whole_of(whole: pa.Table, ids: list[str]) -> dict[str, Proven]:

@@ -13,7 +13,7 @@ from ricloud_connector.client import RicloudClient
 from ricloud_connector.errors import LakeError, SettingsError
 from ricloud_connector.fetch import Fetcher
 from ricloud_connector.lake import Lake
-from ricloud_connector.model import AVAILABLE, NAMED_AT_MOST, STATES, Rejection, Result
+from ricloud_connector.model import AVAILABLE, NAMED_AT_MOST, STATES, Rejection, Result, Window
 from ricloud_connector.redact import clean
 
 
@@ -82,7 +82,7 @@ class Selection:
 
 @dataclass(slots=True)
 class DayReport:
-    """What became of one day. Counts are of results where nothing else is said.
+    """What became of one day, or of the `span` of it that was asked for. Counts are of results where nothing else is said.
 
     `fetched` were downloaded and proven, `new` stored by this run, `already_stored` before it or by another;
     `quarantined` are set aside with a reason, `resting` were, and are not tried again yet; `failed` could not be fetched
@@ -111,6 +111,7 @@ class DayReport:
     record_rows: int = 0
     record_faults: list[Rejection] = field(default_factory=list)
     records_error: str | None = None
+    span: Window | None = None
 
     @property
     def complete(self) -> bool:

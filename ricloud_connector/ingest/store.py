@@ -2,55 +2,112 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
 import pyarrow as pa
 
-from ricloud_connector.fetch import Elsewhere
+from ricloud_connector.errors import LakeError
+from ricloud_connector.fetch import Outcome
 from ricloud_connector.ingest.listings import ListedDay
 from ricloud_connector.ingest.open_parts import OpenParts, whole_of
 from ricloud_connector.ingest.run import DayReport, Run
-from ricloud_connector.ingest.settle import available_of
+from ricloud_connector.ingest.settle import Settlement, available_of
 from ricloud_connector.ingest.tries import Tries
-from ricloud_connector.model import AVAILABLE, Content, Proven, Rejection, Result, id_of
-from ricloud_connector.overlap import ahead
+from ricloud_connector.model import AVAILABLE, Content, Elsewhere, Proven, Rejection, Result, id_of
+from ricloud_connector.overlap import beside
 from ricloud_connector.plan import Plan, batches, plan_batch
 from ricloud_connector.schemas import CONTENTS, QUARANTINE, RESULT_STATES, quarantine_rows, state_rows
 
-CONTENTS_AHEAD = 64
+FETCHED_AHEAD = 4_000  # results under way or waiting for it: beyond these no more pages are read
+READY_BYTES = 64 * 1024 * 1024  # of contents that wait to be written
 REJECTIONS_HELD = 10_000
 
 
-def store_day(run: Run, listed: ListedDay, report: DayReport, *, results: bool = True, contents: bool = True) -> pa.Table:
+def store_day(
+    run: Run,
+    listed: ListedDay,
+    report: DayReport,
+    *,
+    results: bool = True,
+    contents: bool = True,
+    settlement: Settlement | None = None,
+) -> pa.Table:
     """Store what the lake lacks of a listed day: result rows first, then proven contents, part by part.
 
+    With a `settlement`, what is in the lake is acknowledged while the next part is being filled.
     Returns what was listed as available, in the few columns that are compared with what is read back later.
     """
     available = [available_of([])]
     rejected: list[Rejection] = []
     tries = Tries(run.lake, listed.day)
-    with OpenParts(run.lake, listed.day, run_id=run.run_id) as parts:
+
+    def keep(outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Content):
+                changed = parts.add_content(outcome)
+                rejected.extend([changed] if changed is not None else [])
+                report.fetched += 1
+                report.downloaded_bytes += outcome.result.size or 0
+            elif isinstance(outcome, Elsewhere):
+                report.already_stored += 1
+            elif state == AVAILABLE:  # what is not available any more may be gone for good, which is nobody's fault
+                rejected.append(outcome)
+        run.progress(report.day, report.listed, report.fetched + report.already_stored, report.downloaded_bytes)
+        if len(rejected) >= REJECTIONS_HELD:
+            parts.commit()
+            _quarantine(run, listed, rejected, tries, report)
+            rejected.clear()
+
+    def tell(ids: Collection[str]) -> None:
+        if settlement is not None:
+            settlement.send_committed(listed.day, listed.span, ids, pa.concat_tables(list(available)), report)
+
+    with OpenParts(run.lake, listed.day, run_id=run.run_id, committed=tell) as parts, _cancelling(settlement):
         for state, pages in listed.pages.items():
-            for batch in batches(pages):
-                report.listed += len(batch)
-                available.append(available_of([batch]))
-                plan = _plan(run, state, batch, parts)
-                report.skipped += plan.skipped
-                if results:
-                    parts.add_results(plan.seen, run.now())
-                    _store_states(run, listed, state, plan)
-                if contents:
-                    report.already_stored += len(plan.stored)
-                    found = plan.rejected + _fetch(run, _due(run, plan, tries, report), parts, report)
-                    # What is not available any more may be gone for good, which is nobody's fault.
-                    rejected += found if state == AVAILABLE else []
-                if len(rejected) >= REJECTIONS_HELD:
-                    parts.commit()
-                    _quarantine(run, listed, rejected, tries, report)
-                    rejected = []
+            with beside(run.fetcher.fetch, _weight, READY_BYTES) as fetching:
+                for batch in batches(pages):
+                    report.listed += len(batch)
+                    available.append(available_of([batch]))
+                    plan = _plan(run, state, batch, parts)
+                    report.skipped += plan.skipped
+                    if results:
+                        parts.add_results(plan.seen, run.now())
+                        _store_states(run, listed, state, plan)
+                    if contents:
+                        report.already_stored += len(plan.stored)
+                        keep([*plan.rejected])
+                        fetching.put(_due(run, plan, tries, report))
+                    while fetching.pending > FETCHED_AHEAD:
+                        keep(fetching.take())
+                fetching.end()
+                while outcomes := fetching.take():
+                    keep(outcomes)
         parts.commit()
     report.new_result_rows, report.new = parts.new_results, parts.new_contents
     report.already_stored += parts.stored_by_others
     _quarantine(run, listed, rejected, tries, report)
     return pa.concat_tables(available)
+
+
+@contextmanager
+def _cancelling(settlement: Settlement | None) -> Iterator[None]:
+    """After an interrupt, or an error that ends the run, nothing is sent but what is on its way already."""
+    try:
+        yield
+    except LakeError:
+        raise  # it is this day's own: what is in the lake and proven may be acknowledged
+    except BaseException:
+        if settlement is not None:
+            settlement.cancel()
+        raise
+
+
+def _weight(outcome: Outcome) -> int:
+    """Bytes in memory; of a content on the disk, as many as make 64 of them enough."""
+    if not isinstance(outcome, Content):
+        return 1024
+    return len(outcome.body) + 1024 if isinstance(outcome.body, bytes) else READY_BYTES // 64
 
 
 def _plan(run: Run, state: str, batch: list[Result | Rejection], parts: OpenParts) -> Plan:
@@ -75,27 +132,6 @@ def _store_states(run: Run, listed: ListedDay, state: str, plan: Plan) -> None:
     if state != AVAILABLE:
         rows = state_rows(plan.seen, run_id=run.run_id, seen_at=run.now())
         run.lake.commit_table(RESULT_STATES, listed.day, rows)
-
-
-def _fetch(run: Run, results: list[Result], parts: OpenParts, report: DayReport) -> list[Rejection]:
-    """Fetch and prove a batch into the open parts; returns what is to be set aside."""
-    rejected: list[Rejection] = []
-    if not results:
-        return rejected
-    with ahead(run.fetcher.fetch(results), CONTENTS_AHEAD) as outcomes:
-        for outcome in outcomes:
-            if isinstance(outcome, Content):
-                changed = parts.add_content(outcome)
-                rejected += [changed] if changed is not None else []
-                report.fetched += 1
-                report.downloaded_bytes += outcome.result.size or 0
-            elif isinstance(outcome, Rejection):
-                rejected.append(outcome)
-            else:
-                assert isinstance(outcome, Elsewhere)
-                report.already_stored += 1
-            run.progress(report.day, report.listed, report.fetched + report.already_stored, report.downloaded_bytes)
-    return rejected
 
 
 def _quarantine(run: Run, listed: ListedDay, rejected: list[Rejection], tries: Tries, report: DayReport) -> None:

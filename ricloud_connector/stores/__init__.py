@@ -49,6 +49,9 @@ class Transfer:
 
 
 class ContentStore(Protocol):
-    """Runs transfers, several at a time; yields each with its fault, or None where all bytes came. In any order."""
+    """Runs transfers, several at a time; yields each with its fault, or None where all bytes came. In any order.
 
-    def transfer(self, transfers: Iterable[Transfer]) -> Iterator[tuple[Transfer, TransferFault | None]]: ...
+    A None among the transfers says that there is none at the moment, and that those under way are to go on.
+    """
+
+    def transfer(self, transfers: Iterable[Transfer | None]) -> Iterator[tuple[Transfer, TransferFault | None]]: ...

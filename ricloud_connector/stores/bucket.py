@@ -38,6 +38,9 @@ _REMEDIES = {
 }
 
 
+_END = object()
+
+
 class BucketStore:
     """Up to `concurrency` transfers at a time; fewer for a while after a bucket asks to slow down."""
 
@@ -48,7 +51,7 @@ class BucketStore:
         self._lane = Lock()  # for the one large object under way
         self._stopped = Event()
 
-    def transfer(self, transfers: Iterable[Transfer]) -> Iterator[tuple[Transfer, TransferFault | None]]:
+    def transfer(self, transfers: Iterable[Transfer | None]) -> Iterator[tuple[Transfer, TransferFault | None]]:
         ended: SimpleQueue[tuple[Transfer, TransferFault | None, BaseException | None]] = SimpleQueue()
         waiting, busy, exhausted = iter(transfers), 0, False
         self._stopped.clear()
@@ -57,12 +60,13 @@ class BucketStore:
         try:
             while busy or not exhausted:
                 while not exhausted and busy < max(1, int(self._allowed)):
-                    following = next(waiting, None)
-                    if following is None:
-                        exhausted = True
-                    else:
+                    following = next(waiting, _END)
+                    if following is None and busy:
+                        break
+                    if isinstance(following, Transfer):
                         workers.submit(self._run, following, ranges, ended)
                         busy += 1
+                    exhausted = following is _END
                 if busy:
                     transfer, fault, raised = ended.get()
                     busy -= 1

@@ -27,9 +27,10 @@ class LocalStore:
     def __init__(self, root: str) -> None:
         self._root = root
 
-    def transfer(self, transfers: Iterable[Transfer]) -> Iterator[tuple[Transfer, TransferFault | None]]:
+    def transfer(self, transfers: Iterable[Transfer | None]) -> Iterator[tuple[Transfer, TransferFault | None]]:
         for transfer in transfers:
-            yield transfer, self._read(transfer)
+            if transfer is not None:
+                yield transfer, self._read(transfer)
 
     def _read(self, transfer: Transfer) -> TransferFault | None:
         assert isinstance(transfer.location, LocalLocation)

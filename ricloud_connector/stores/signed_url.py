@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pycurl
 
-from ricloud_connector.libcurl import BROKEN, UNTRUSTED, make_handle, wait
+from ricloud_connector.libcurl import BROKEN, LONGEST_SLEEP_S, UNTRUSTED, make_handle, wait
 from ricloud_connector.location import HttpLocation, is_public, not_public
 from ricloud_connector.redact import clean
 from ricloud_connector.stores import Remedy, Transfer, TransferFault
@@ -22,6 +22,7 @@ from ricloud_connector.wire import retry_after_s
 CONNECT_TIMEOUT_S = 15
 LEAST_BYTES_PER_S = 10 * 1024
 LONGEST_TRANSFER_S = 1_000_000
+LOOK_AGAIN_S = 0.005  # for more to fetch, where there was none
 
 # GCS decompresses objects that were stored as gzip unless asked for gzip; the checksum is that of the stored bytes.
 GCS_HOSTS = ("storage.googleapis.com", ".storage.googleapis.com")
@@ -45,22 +46,27 @@ class SignedUrlStore:
             slot.curl.close()
         self._multi.close()
 
-    def transfer(self, transfers: Iterable[Transfer]) -> Iterator[tuple[Transfer, TransferFault | None]]:
+    def transfer(self, transfers: Iterable[Transfer | None]) -> Iterator[tuple[Transfer, TransferFault | None]]:
         waiting, busy = iter(transfers), dict[int, _Slot]()
         exhausted = False
         try:
             while busy or not exhausted:
-                while not exhausted and len(busy) < max(1, int(self._allowed)):
-                    following = next(waiting, None)
-                    if following is None:
+                starved = False
+                while not (exhausted or starved) and len(busy) < max(1, int(self._allowed)):
+                    try:
+                        following = next(waiting)
+                    except StopIteration:
                         exhausted = True
                     else:
-                        self._start(following, busy)
+                        if following is None:
+                            starved = True
+                        else:
+                            self._start(following, busy)
                 self._multi.perform()
                 ended = list(self._ended(busy))
                 yield from ended
-                if busy and not ended:
-                    wait(self._multi)
+                if not ended:
+                    wait(self._multi, LOOK_AGAIN_S if starved else LONGEST_SLEEP_S)
         finally:
             for slot in list(busy.values()):  # the caller stopped early
                 self._release(slot, busy)
@@ -91,7 +97,8 @@ class SignedUrlStore:
     def _adapt(self, fault: TransferFault | None) -> None:
         """Halve what is in flight for each answer that says slow down; grow by one when as many succeeded as are allowed."""
         if fault is None:
-            self._allowed = min(float(self._concurrency), self._allowed + 1 / self._allowed)
+            if self._allowed < self._concurrency:
+                self._allowed = min(float(self._concurrency), self._allowed + 1 / self._allowed)
         elif fault.reason == "throttled":
             self._allowed = max(1.0, self._allowed / 2)
 
@@ -103,8 +110,9 @@ class _Slot:
         self.transfer: Any = None
         self._raised: BaseException | None = None
         self._forbidden: str | None = None
-        self._headers: dict[str, str] = {}
-        self._is_content = self._is_headed = False
+        self._lines: list[bytes] = []
+        self._is_content = False
+        self._set: tuple[object, ...] = ()
         self._proxied = proxy is not None
         self._stall_s = stall_s
         self.curl = curl = make_handle(proxy)
@@ -112,71 +120,80 @@ class _Slot:
         curl.setopt(pycurl.CONNECTTIMEOUT, min(CONNECT_TIMEOUT_S, stall_s))
         curl.setopt(pycurl.LOW_SPEED_LIMIT, LEAST_BYTES_PER_S)
         curl.setopt(pycurl.LOW_SPEED_TIME, stall_s)
-        curl.setopt(pycurl.OPENSOCKETFUNCTION, self._kept(self._open_socket, pycurl.SOCKET_BAD))
-        curl.setopt(pycurl.HEADERFUNCTION, self._kept(self._take_header, 0))
-        curl.setopt(pycurl.WRITEFUNCTION, self._kept(self._take_chunk, 0))
+        curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
+        curl.setopt(pycurl.HEADERFUNCTION, self._lines.append)  # read only where something is wrong: most never are
+        curl.setopt(pycurl.WRITEFUNCTION, self._take_chunk)
 
     def start(self, transfer: Transfer) -> None:
         location, sink = transfer.location, transfer.sink
         assert isinstance(location, HttpLocation)
-        self.transfer, self._raised, self._forbidden, self._headers = transfer, None, None, {}
-        self._is_content = self._is_headed = False
+        self.transfer, self._raised, self._forbidden = transfer, None, None
+        self._lines.clear()
+        self._is_content = False
         gzip = location.host.rpartition(":")[0].endswith(GCS_HOSTS)
         total_s = 2 * self._stall_s + ((sink.result.size or 0) - sink.size) / LEAST_BYTES_PER_S
-        curl = self.curl
+        curl, wanted = self.curl, (gzip, sink.size, math.ceil(min(total_s, LONGEST_TRANSFER_S)))
         curl.setopt(pycurl.URL, location.url)
-        curl.setopt(pycurl.HTTPHEADER, [f"Accept-Encoding: {'gzip' if gzip else 'identity'}"])
-        curl.setopt(pycurl.RESUME_FROM_LARGE, sink.size)
-        curl.setopt(pycurl.TIMEOUT, math.ceil(min(total_s, LONGEST_TRANSFER_S)))
+        if wanted != self._set:
+            curl.setopt(pycurl.HTTPHEADER, [f"Accept-Encoding: {'gzip' if gzip else 'identity'}"])
+            curl.setopt(pycurl.RESUME_FROM_LARGE, sink.size)
+            curl.setopt(pycurl.TIMEOUT, wanted[2])
+            self._set = wanted
 
-    def _kept(self, callback: Callable[..., Any], failed: int) -> Callable[..., Any]:
-        """The callback, with what it raises kept for `fault`: pycurl would print that and go on, an interrupt too."""
-
-        def call(*arguments: Any) -> Any:
-            try:
-                return callback(*arguments)
-            except BaseException as error:  # noqa: BLE001  # raised again, once libcurl has returned
-                self._raised = error
-                return failed
-
-        return call
+    # What a callback raises is kept for `fault`: pycurl would print it and go on, an interrupt too.
 
     def _open_socket(self, purpose: int, address: Any) -> socket.socket | int:  # noqa: ARG002  # libcurl gives both
-        # With a proxy the socket is the proxy's own: it is then the proxy that decides what may be reached.
-        if not self._proxied and not self.transfer.location.trusted and not is_public(str(address.addr[0])):
-            self._forbidden = str(address.addr[0])
-            return pycurl.SOCKET_BAD
         try:
+            # With a proxy the socket is the proxy's own: it is then the proxy that decides what may be reached.
+            if not self._proxied and not self.transfer.location.trusted and not is_public(str(address.addr[0])):
+                self._forbidden = str(address.addr[0])
+                return pycurl.SOCKET_BAD
             return socket.socket(address.family, address.socktype, address.protocol)
         except OSError:
             return pycurl.SOCKET_BAD  # no descriptor is free: libcurl reports that it cannot connect
-
-    def _take_header(self, line: bytes) -> None:
-        # libcurl's own word on where a redirect leads is lost where its body is refused.
-        if line.startswith(b"HTTP/"):
-            self._headers, self._is_headed = {}, False
-            self._is_content = line.split(b" ", 2)[1:2] in ([b"200"], [b"206"])
-        elif not line.strip():
-            self._is_headed = True
-        else:
-            name, _, value = line.decode("latin-1").partition(":")
-            self._headers[name.lower()] = value.strip()
+        except BaseException as error:  # noqa: BLE001  # raised again, once libcurl has returned
+            self._raised = error
+            return pycurl.SOCKET_BAD
 
     def _take_chunk(self, chunk: bytes) -> int:
         """How many bytes were taken: less than came makes libcurl stop, as it does for the body of any other answer."""
-        return len(chunk) if self._is_content and self.transfer.sink.write(chunk) else 0
+        try:
+            if not self._is_content:
+                # The first line is the last answer's unless that is not a 200, or a proxy answered before.
+                plain = self._lines[0][9:12] in (b"200", b"206") and not self._proxied
+                self._is_content = plain or self._answer()[:1] in ([b"200"], [b"206"])
+                if not self._is_content:
+                    return 0
+            return len(chunk) if self.transfer.sink.write(chunk) else 0
+        except BaseException as error:  # noqa: BLE001  # raised again, once libcurl has returned
+            self._raised = error
+            return 0
+
+    def _answer(self) -> list[bytes]:
+        """Of the last answer that began: its status and the lines of its header, with the empty one if that has come."""
+        for place in range(len(self._lines) - 1, -1, -1):
+            if self._lines[place].startswith(b"HTTP/"):
+                return [*self._lines[place].split(b" ", 2)[1:2], *self._lines[place + 1 :]]
+        return []
+
+    def _headers(self) -> dict[str, str]:
+        # libcurl's own word on where a redirect leads is lost where its body is refused.
+        pairs = (line.decode("latin-1").partition(":") for line in self._answer()[1:])
+        return {name.lower(): value.strip() for name, _, value in pairs}
 
     def fault(self, code: int) -> TransferFault | None:
         """What went wrong, if anything: from the status and libcurl's code. Raises: what a callback raised."""
         if self._raised is not None:
             raise self._raised
+        if code == pycurl.E_OK and self._is_content:
+            return None  # also where the sink refused a chunk: it knows why
         host, sink = clean(self.transfer.location.host), self.transfer.sink
         if code == pycurl.E_COULDNT_CONNECT and self._forbidden is not None:
             return TransferFault("forbidden_url", f"{host} {not_public(host, self._forbidden)}", Remedy.NONE)
         status = self.curl.getinfo(pycurl.RESPONSE_CODE)
         if status >= 200 and status not in (200, 206):
             return self._status_fault(status, f"{host} answered {status}")
-        if code == pycurl.E_OK and not self._is_headed:
+        if code == pycurl.E_OK and not self._is_content and not any(not line.strip() for line in self._answer()[1:]):
             code = pycurl.E_PARTIAL_FILE  # libcurl takes a connection that ends among the headers for an empty answer
         if sink.fault is not None or code == pycurl.E_OK:
             return None  # where the sink refused a chunk, it knows why
@@ -197,10 +214,10 @@ class _Slot:
         if status == 416:
             return TransferFault("unreadable", said, Remedy.RESTART)
         if status in (429, 503):
-            return TransferFault("throttled", said, Remedy.RESUME, retry_after_s=retry_after_s(self._headers) or 0.0)
+            return TransferFault("throttled", said, Remedy.RESUME, retry_after_s=retry_after_s(self._headers()) or 0.0)
         if status >= 500 or status == 408:
             return TransferFault("unreachable", said, Remedy.RESUME)
         if 300 <= status < 400:
-            target = self._headers.get("location")
+            target = self._headers().get("location")
             return TransferFault("redirected", f"{said}, a redirect", Remedy.FOLLOW if target else Remedy.NONE, target=target)
         return TransferFault("unreadable", said, Remedy.NONE)

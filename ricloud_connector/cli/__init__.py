@@ -1,44 +1,24 @@
-"""The command `ricloud-connector`. Reads the environment; prints; exits 0, 1 or 2.
-
-0  all that was listed is stored and acknowledged
-1  something was quarantined or failed, and is named with its reason
-2  a setting or an argument is wrong, or the API cannot be reached at all: nothing was done
-"""
+"""The command `ricloud-connector`. Reads the environment; prints; exits 0, 1, 2 or 130, as its help says."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 import pyarrow as pa
 
 from ricloud_connector import __version__
+from ricloud_connector.cli.completion import completion
+from ricloud_connector.cli.lake import content, quarantine, results
+from ricloud_connector.cli.options import AS_JSON, MOMENT, window_of
+from ricloud_connector.cli.outlook import acknowledge, plan
 from ricloud_connector.errors import RicloudError, SettingsError, TokenRefused
-from ricloud_connector.model import Window
 from ricloud_connector.report import ingest_with_progress
 from ricloud_connector.settings import Settings, lake_of
-from ricloud_connector.wire import parse_datetime
-
-
-def _moment(_context: click.Context, option: click.Parameter, value: str | None) -> datetime | None:
-    """A UTC day, or a datetime in UTC."""
-    if value is None:
-        return None
-    try:
-        day = date.fromisoformat(value)
-        return datetime(day.year, day.month, day.day, tzinfo=UTC)
-    except ValueError:
-        moment = parse_datetime(value)
-    if moment is None:
-        raise click.BadParameter(f"{value!r} is neither YYYY-MM-DD nor YYYY-MM-DDTHH:MM:SSZ", param=option)
-    return moment
-
-
-_MOMENT: dict[str, Any] = {"required": True, "callback": _moment, "metavar": "DATE|DATETIME"}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,16 +27,23 @@ _MOMENT: dict[str, Any] = {"required": True, "callback": _moment, "metavar": "DA
 def cli(debug: bool) -> None:
     """Ingest ricloud results into a lake of Parquet, and acknowledge them once they are proven to be in it.
 
-    Settings come from the environment: RICLOUD_URL, RICLOUD_TOKEN and RICLOUD_LAKE are needed by all but `demo` and
-    `emulator`.
+    Settings come from the environment: RICLOUD_URL, RICLOUD_TOKEN and RICLOUD_LAKE. `demo`, `emulator`, `init` and
+    `completion` need none of them; `status`, `verify`, `quarantine list`, `results show` and `content` need RICLOUD_LAKE alone.
+
+    \b
+    Exit codes:
+      0    all is well: what was listed is stored and acknowledged, what was asked for was found
+      1    something was quarantined, failed, is broken or unknown, and is named with its reason
+      2    a setting or an argument is wrong, or the API cannot be reached at all: nothing was done
+      130  stopped by Ctrl-C; what was committed stays, the next run goes on from there
     """
     if debug:
         logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
 
 
 @cli.command()
-@click.option("--since", **_MOMENT, help="First moment of date_created, in UTC.")
-@click.option("--until", **_MOMENT, help="First moment after the last, in UTC (half-open).")
+@click.option("--since", **MOMENT, help="First moment of date_created, in UTC.")
+@click.option("--until", **MOMENT, help="First moment after the last, in UTC (half-open).")
 @click.option("--acknowledge/--no-acknowledge", default=True, help="Stop before the acknowledgement.  [default: acknowledge]")
 def ingest(since: datetime, until: datetime, acknowledge: bool) -> None:
     """List, fetch, prove, commit and acknowledge the results created in [--since, --until).
@@ -64,16 +51,13 @@ def ingest(since: datetime, until: datetime, acknowledge: bool) -> None:
     \b
     ricloud-connector ingest --since 2026-11-20 --until 2026-11-21      # one UTC day
     """
-    if since >= until:
-        raise SettingsError(f"--since {since.isoformat()} is not before --until {until.isoformat()}; the span is half-open")
-    if until - since > timedelta(days=366 * 200):
-        raise SettingsError("--since and --until are more than 200 years apart; give the span that holds results")
+    window = window_of(since, until)
     settings = Settings.from_environment(os.environ)
-    sys.exit(ingest_with_progress(settings, Window(since, until), acknowledge=acknowledge))
+    sys.exit(ingest_with_progress(settings, window, acknowledge=acknowledge))
 
 
 @cli.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
+@AS_JSON
 def status(as_json: bool) -> None:
     """Show what the lake holds, day by day. Needs RICLOUD_LAKE alone."""
     from ricloud_connector.lake_commands import show_status
@@ -82,8 +66,8 @@ def status(as_json: bool) -> None:
 
 
 @cli.command()
-@click.option("--since", **{**_MOMENT, "required": False}, help="First day to read.")
-@click.option("--until", **{**_MOMENT, "required": False}, help="First day after the last.")
+@click.option("--since", **{**MOMENT, "required": False}, help="First day to read.")
+@click.option("--until", **{**MOMENT, "required": False}, help="First day after the last.")
 def verify(since: datetime | None, until: datetime | None) -> None:
     """Read the lake back, byte for byte, and report whatever is not as it should be. Needs RICLOUD_LAKE alone."""
     from ricloud_connector.lake_commands import verify_lake
@@ -145,6 +129,25 @@ def demo(lake: str, s3_server: bool, results: int, ui: bool) -> None:
     from ricloud_connector.demo import run_demo
 
     sys.exit(run_demo(lake, results=results, ui=ui, s3_server=s3_server))
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def init(folder: Path) -> None:
+    """Write a project of dg into FOLDER: the component, a pandas asset on top, a DuckDB query, a sample of .env.
+
+    \b
+    ricloud-connector init my_project
+    """
+    from ricloud_connector.project import create_project
+
+    for path in create_project(folder.absolute(), start_date=datetime.now(UTC).date().replace(day=1)):
+        click.echo(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+    click.echo(f"\nNext:  cd {folder} && cp .env.example .env   and read its README.md")
+
+
+for _command in (plan, acknowledge, quarantine, results, content, completion):
+    cli.add_command(_command)
 
 
 def main() -> None:
