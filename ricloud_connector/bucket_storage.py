@@ -15,9 +15,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Lock
 from typing import Any, NoReturn
 
 from ricloud_connector.buckets import RANGES_AHEAD, Buckets, call, library, read_ranges
@@ -51,7 +50,6 @@ class BucketStorage:
         self.staging = scratch or Path(tempfile.gettempdir())
         self._buckets = Buckets(url.cloud, retries=RETRIES)
         self._control: OrderedDict[Place, bytes] = OrderedDict()
-        self._lock = Lock()  # one thread commits while another looks
 
     @contextmanager
     def opened(self, run_id: str) -> Iterator[Path]:
@@ -73,22 +71,8 @@ class BucketStorage:
         return sorted(str(prefix).rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"])
 
     def names(self, folder: Place) -> list[str]:
-        names = [facts["path"].removeprefix(f"{_key(folder)}/") for facts in self._list(folder)]
-        return [name for name in names if "/" not in name]
-
-    def exists(self, place: Place) -> bool:
-        return _key(place) in {facts["path"] for facts in self._list(ObjectPath(self._name, _key(place)).parent)}
-
-    def remove(self, folder: Place) -> None:
-        keys = [facts["path"] for facts in self._list(folder)]
-        try:
-            if keys:
-                call(self._name, library().delete, self._store(), keys)
-        except Refused as refused:
-            _raise(f"cannot remove {folder}", refused)
-        with self._lock:
-            for place in [place for place in self._control if _key(place).startswith(f"{_key(folder)}/")]:
-                del self._control[place]
+        names = (facts["path"].removeprefix(f"{_key(folder)}/") for facts in self._list(folder))
+        return sorted(name for name in names if "/" not in name)
 
     def list_parts(self, folder: Place) -> list[DataFile]:
         found = []
@@ -124,11 +108,8 @@ class BucketStorage:
     def settle_folder(self, folder: Place) -> None:
         """Nothing: what a bucket has acknowledged, it keeps."""
 
-    def settled(self, file: DataFile) -> AbstractContextManager[Path]:
-        return self.local(file)
-
     @contextmanager
-    def local(self, file: DataFile) -> Iterator[Path]:
+    def settled(self, file: DataFile) -> Iterator[Path]:
         with tempfile.NamedTemporaryFile(dir=self.staging, prefix="ricloud-read-back-") as copy:
             try:
                 copy.writelines(self._read_whole(file))
@@ -141,17 +122,13 @@ class BucketStorage:
         return _PartReader(file, lambda start, end: self._read_range(file, start, end))
 
     def read(self, place: Place) -> bytes:
-        with self._lock:
-            kept = self._control.get(place)
-        if kept is not None:
-            return kept
-        try:
-            answer = call(self._name, library().get, self._store(), _key(place))
-            body: bytes = call(self._name, answer.bytes).to_bytes()
-        except Refused as refused:
-            raise OSError(refused.detail) from None
-        self._keep(place, body)
-        return body
+        if place not in self._control:
+            try:
+                answer = call(self._name, library().get, self._store(), _key(place))
+                self._keep(place, call(self._name, answer.bytes).to_bytes())
+            except Refused as refused:
+                raise OSError(refused.detail) from None
+        return self._control[place]
 
     def replace(self, place: Place, staged: Path) -> None:
         body = staged.read_bytes()
@@ -162,11 +139,10 @@ class BucketStorage:
         self._keep(place, body)
 
     def _keep(self, place: Place, body: bytes) -> None:
-        with self._lock:
-            self._control[place] = body
-            self._control.move_to_end(place)
-            while len(self._control) > CONTROL_FILES_KEPT:
-                self._control.popitem(last=False)
+        self._control[place] = body
+        self._control.move_to_end(place)
+        while len(self._control) > CONTROL_FILES_KEPT:
+            self._control.popitem(last=False)
 
     def _store(self) -> Any:
         return self._buckets.open(self._url.scheme, self._url.bucket)

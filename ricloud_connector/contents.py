@@ -20,8 +20,9 @@ def read_content_chunks(partition: Partition, result_id: str) -> Iterator[bytes]
     rows = partition.index.filter(pc.equal(partition.index.column("result_id"), result_id))
     expected = 0
     for number in sorted(set(rows.column("part").to_pylist())):
-        part = partition.storage.open(partition.parts[number])
-        for table in read_chosen(part, CONTENTS, lambda facts: _is(facts, result_id)):
+        for table in read_chosen(
+            partition.storage.open(partition.parts[number]), CONTENTS, lambda facts: _is(facts, result_id)
+        ):
             for index, content in zip(table.column("chunk_index").to_pylist(), table.column("content"), strict=True):
                 if index == expected:
                     yield content.as_py()

@@ -29,7 +29,7 @@ from ricloud_connector.location import (
 )
 from ricloud_connector.model import AVAILABLE, CHUNK_BYTES, CONSUMED, Content, Elsewhere, Rejection, Result, SignedUrl
 from ricloud_connector.redact import clean
-from ricloud_connector.retrieve import Retrieve, retrieve_all
+from ricloud_connector.rereading import Retrieve, ask_again
 from ricloud_connector.sink import MEMORY_BYTES, Sink
 from ricloud_connector.stores import ContentStore, Remedy, Transfer, TransferFault
 from ricloud_connector.stores.health import Health
@@ -181,7 +181,7 @@ class Fetcher:
     def _renew(self, downloads: list[Download]) -> Iterator[Outcome]:
         """Read results anew, some at a time: their signed URLs are fresh afterwards, or their state says why not."""
         for download, answer in zip(
-            downloads, retrieve_all(self._retrieve, [each.result.id for each in downloads]), strict=True
+            downloads, ask_again(self._retrieve, [download.result.id for download in downloads]), strict=True
         ):
             download.renew, download.renewals, download.location = False, download.renewals + 1, None
             if isinstance(answer, ApiRefused) and answer.status in (404, 410):

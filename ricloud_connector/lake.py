@@ -150,25 +150,6 @@ class Lake:
         finally:
             disk.discard(staged.path)
 
-    def create(self, target: Place, staged: Path) -> bool:
-        """Create a file that is no part of a chain, only if it is absent; whose it is says nothing of what it holds.
-
-        False where it was there. Raises: LakeError, also where the store does not say and nothing is there.
-        """
-        self.storage.prepare(target.parent, staged)
-        for tries in range(1, MAX_RACES):
-            try:
-                created = self.storage.create(target, staged)
-            except UncertainCommit as error:
-                if not self.storage.exists(target):
-                    self._wait(tries, error)
-                    continue
-                created = False
-            if not created:
-                self.storage.settle_folder(target.parent)  # whoever created it may have died before it was durable
-            return created
-        raise AssertionError("a store's patience ends")
-
     def _wait(self, tries: int, doubt: UncertainCommit | None) -> None:
         """Before a number is tried again that was neither created nor taken. Raises: LakeError when it was often enough."""
         try:

@@ -210,14 +210,19 @@ def read_keys(path: Path, dataset: Dataset) -> pa.Table:
 def read_groups(
     path: Source, dataset: Dataset, columns: Sequence[str] | None = None, *, name: str | None = None
 ) -> Iterator[pa.Table]:
-    """The row groups of a part, one at a time; all columns where none are named.
-
-    `name` is what errors call it, where it is not its path. Raises: UnreadablePart.
-    """
+    """The row groups of a part, one at a time; all columns where none are named. Raises: UnreadablePart."""
     names = list(dataset.schema.names if columns is None else columns)
     with _opened(path, dataset, names, name) as parquet:
         for group in range(parquet.num_row_groups):
             yield parquet.read_row_group(group, columns=names, use_threads=False)
+
+
+def read_chunks(path: Path, name: str | None = None) -> Iterator[StoredChunk]:
+    """The rows of a contents part, in order; a row group at a time, without copying the bytes.
+
+    `name` is what errors call it, where it is not its path. Raises: UnreadablePart.
+    """
+    return chunks_of(read_groups(path, CONTENTS, name=name), name or str(path))
 
 
 def read_chosen(path: Source, dataset: Dataset, choose: Callable[[pa.Table], pa.Array]) -> Iterator[pa.Table]:
@@ -233,7 +238,7 @@ def read_chosen(path: Source, dataset: Dataset, choose: Callable[[pa.Table], pa.
                 yield parquet.read_row_group(group, columns=names, use_threads=False).filter(chosen)
 
 
-def chunks_of(groups: Iterable[pa.Table], name: object) -> Iterator[StoredChunk]:
+def chunks_of(groups: Iterable[pa.Table], name: str) -> Iterator[StoredChunk]:
     """The rows of a contents part's row groups, in order, without copying the bytes. Raises: UnreadablePart.
 
     The groups hold all columns: those that nobody asks for are verified by decoding them.
@@ -242,7 +247,7 @@ def chunks_of(groups: Iterable[pa.Table], name: object) -> Iterator[StoredChunk]
         for batch in group.to_batches():
             offsets, data = _spans(batch.column("content"))
             try:
-                facts = [batch.column(fact).to_pylist() for fact in _CHUNK_FACTS]
+                facts = [batch.column(name).to_pylist() for name in _CHUNK_FACTS]
             except UnicodeDecodeError as error:
                 raise UnreadablePart(f"{name} cannot be decoded: {error}") from error
             slices = (data[start:end] for start, end in pairwise(offsets.tolist()))

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from ricloud_connector.audit import days_of
 from ricloud_connector.cloud import BucketUrl, Cloud
@@ -21,9 +20,7 @@ from ricloud_connector.errors import SettingsError, UnreadablePart
 from ricloud_connector.lake import Lake, absolute_lake
 from ricloud_connector.model import DataFile
 from ricloud_connector.records.feed import Feed, feeds_of
-from ricloud_connector.records.rows import schema_of
 from ricloud_connector.schemas import CONTENTS
-from ricloud_connector.storage import Storage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,29 +28,30 @@ if TYPE_CHECKING:
 Engine = Literal["pandas", "arrow", "reader", "polars", "duckdb"]
 _ENGINES = get_args(Engine)
 Moment = datetime | date | str | None
-LakeName = str | os.PathLike[str] | BucketUrl
+LakePlace = str | os.PathLike[str] | BucketUrl
+"""A folder, `s3://bucket/prefix` or `gs://bucket/prefix`; the environment says how buckets are reached, as for a run."""
 
 
-def list_data_types(lake: LakeName) -> list[str]:
+def list_data_types(lake: LakePlace) -> list[str]:
     """The feeds that have records, by name; `""` stands for results without an identifier. Raises: SettingsError."""
     return [identifier or "" for identifier in feeds_of(_opened(lake))]
 
 
 @overload
-def read_records(lake: LakeName, feed: str, since: Moment = None, until: Moment = None) -> pd.DataFrame: ...
+def read_records(lake: LakePlace, feed: str, since: Moment = None, until: Moment = None) -> pd.DataFrame: ...
 
 
 @overload
 def read_records(
-    lake: LakeName, feed: str, since: Moment = None, until: Moment = None, *, engine: Literal["arrow"]
+    lake: LakePlace, feed: str, since: Moment = None, until: Moment = None, *, engine: Literal["arrow"]
 ) -> pa.Table: ...
 
 
 @overload
-def read_records(lake: LakeName, feed: str, since: Moment = None, until: Moment = None, *, engine: Engine) -> Any: ...
+def read_records(lake: LakePlace, feed: str, since: Moment = None, until: Moment = None, *, engine: Engine) -> Any: ...
 
 
-def read_records(lake: LakeName, feed: str, since: Moment = None, until: Moment = None, *, engine: Engine = "pandas") -> Any:
+def read_records(lake: LakePlace, feed: str, since: Moment = None, until: Moment = None, *, engine: Engine = "pandas") -> Any:
     """The records of a feed whose results were created in `[since, until)`, in UTC; None leaves an end open.
 
     A moment is a datetime, a day, or either as ISO text; without an offset it is in UTC. pandas gives nullable integers and
@@ -64,14 +62,14 @@ def read_records(lake: LakeName, feed: str, since: Moment = None, until: Moment 
     found, first, end = Feed(_opened(lake), feed), _moment(since, "since"), _moment(until, "until")
     if engine not in _ENGINES:
         raise SettingsError(f"the engine is one of {', '.join(_ENGINES)}, not {engine!r}")
-    storage = found.storage
-    if not storage.holds(found.root):
+    if not found.exists():
         raise SettingsError(f"{lake} has no records of {feed!r}; it has {', '.join(list_data_types(lake)) or 'none at all'}")
     last = None if end is None else (end - timedelta(microseconds=1)).date()
-    files = list(found.parts(None if first is None else first.date(), last))
-    if engine == "duckdb" and files and isinstance(files[0].path, Path):
-        return _relation(files, first, end)
-    reader = _reader(storage, files, first, end)
+    files = list(found.files(None if first is None else first.date(), last))
+    paths = [str(file.path) for file in files if isinstance(file.path, Path)]
+    if engine == "duckdb" and paths:
+        return _relation(paths, first, end)
+    reader = _reader(found, files, first, end)
     if engine == "reader":
         return reader
     table = _all_of(reader)
@@ -88,7 +86,7 @@ def read_records(lake: LakeName, feed: str, since: Moment = None, until: Moment 
     return duckdb.from_arrow(table)
 
 
-def read_content(lake: LakeName, result_id: str, *, day: date | None = None) -> Iterator[bytes]:
+def read_content(lake: LakePlace, result_id: str, *, day: date | None = None) -> Iterator[bytes]:
     """The bytes of a result, in chunks of at most 8 MiB. `day`, the UTC day of its `date_created`, saves looking for it.
 
     Raises: KeyError where the lake does not hold it whole; UnreadablePart after the last chunk if the bytes are not those of
@@ -113,33 +111,26 @@ def _proven(chunks: Iterator[bytes], checksum: str, result_id: str) -> Iterator[
         raise UnreadablePart(f"the content of result {result_id!r} has md5 {digest.hexdigest()}, not {checksum}")
 
 
-def _reader(storage: Storage, files: list[DataFile], since: datetime | None, until: datetime | None) -> pa.RecordBatchReader:
+def _reader(feed: Feed, files: list[DataFile], since: datetime | None, until: datetime | None) -> pa.RecordBatchReader:
+    chosen = None
+    created = ds.field("date_created")
+    for bound in (None if since is None else created >= since, None if until is None else created < until):
+        chosen = bound if chosen is None else chosen if bound is None else chosen & bound
     try:
-        found = [pq.read_schema(storage.open(file)).remove_metadata() for file in files]
-        schema = pa.unify_schemas([schema_of({}), *found])
-        # `_extra` comes last in every file; of several files it must be said again.
-        schema = pa.schema([field for field in schema if field.name != "_extra"] + [schema.field("_extra")])
-        chosen = None
-        created = ds.field("date_created")
-        for bound in (None if since is None else created >= since, None if until is None else created < until):
-            chosen = bound if chosen is None else chosen if bound is None else chosen & bound
-        if not files:
-            return schema.empty_table().to_reader()
-        if isinstance(files[0].path, Path):
-            paths = [str(file.path) for file in files]
-            return ds.dataset(paths, schema=schema, format="parquet").scanner(filter=chosen).to_reader()
-        return pa.RecordBatchReader.from_batches(schema, _batches(storage, files, schema, chosen))
+        schema = feed.schema_of_files(files)
+        if all(isinstance(file.path, Path) for file in files) and files:
+            dataset = ds.dataset([str(file.path) for file in files], schema=schema, format="parquet")
+            return dataset.scanner(filter=chosen).to_reader()
+        return pa.RecordBatchReader.from_batches(schema, _batches(feed, files, schema, chosen))
     except (OSError, pa.ArrowException) as error:
         raise UnreadablePart(f"the records cannot be read: {error}") from error
 
 
-def _batches(
-    storage: Storage, files: list[DataFile], schema: pa.Schema, chosen: ds.Expression | None
-) -> Iterator[pa.RecordBatch]:
-    """The rows of files in a bucket, each fetched when its turn comes."""
+def _batches(feed: Feed, files: list[DataFile], schema: pa.Schema, chosen: Any) -> Iterator[pa.RecordBatch]:
+    """The rows of files in a bucket, a row group at a time."""
     for file in files:
-        with storage.local(file) as path:
-            yield from ds.dataset(str(path), schema=schema, format="parquet").scanner(filter=chosen).to_reader()
+        for table in feed.read(file, schema):
+            yield from (table if chosen is None else table.filter(chosen)).to_batches()
 
 
 def _all_of(reader: pa.RecordBatchReader) -> pa.Table:
@@ -157,10 +148,10 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def _relation(files: list[DataFile], since: datetime | None, until: datetime | None) -> Any:
+def _relation(paths: list[str], since: datetime | None, until: datetime | None) -> Any:
     import duckdb  # noqa: PLC0415  # the caller's own
 
-    relation = duckdb.read_parquet([str(file.path) for file in files], union_by_name=True, hive_partitioning=False)
+    relation = duckdb.read_parquet(paths, union_by_name=True, hive_partitioning=False)
     if since is not None:
         relation = relation.filter(f"date_created >= TIMESTAMPTZ '{since.isoformat()}'")
     if until is not None:
@@ -179,9 +170,9 @@ def _moment(value: Moment, name: str) -> datetime | None:
     return None if value is None else datetime.combine(value, time(tzinfo=UTC))
 
 
-def _opened(lake: LakeName) -> Lake:
+def _opened(lake: LakePlace) -> Lake:
     root = lake if isinstance(lake, BucketUrl) else absolute_lake(os.fspath(lake), Cloud.from_environment(os.environ))
-    found = Lake(root, origin="", run_id="reader")
-    if not found.storage.holds(found.data):
-        raise SettingsError(f"{found.root} holds no lake: there is no folder data in it")
-    return found
+    opened = Lake(root, origin="", run_id="reader")
+    if not opened.storage.holds(opened.data):
+        raise SettingsError(f"{root} holds no lake: there is no folder data in it")
+    return opened

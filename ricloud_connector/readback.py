@@ -16,7 +16,7 @@ import pyarrow as pa
 from ricloud_connector.errors import UnreadablePart
 from ricloud_connector.model import DataFile, Proven
 from ricloud_connector.partition import Partition
-from ricloud_connector.parts import StagedPart, chunks_of, fingerprint, read_groups
+from ricloud_connector.parts import StagedPart, chunks_of, fingerprint, read_chunks, read_groups
 from ricloud_connector.schemas import CONTENTS
 from ricloud_connector.verify import StoredChunk, prove_chunks
 
@@ -83,7 +83,7 @@ def _settled_chunks(partition: Partition, files: list[DataFile]) -> Iterator[Sto
     """The rows of some parts, one part after the other, each durable and read fresh."""
     for file in files:
         with partition.storage.settled(file) as path:
-            yield from chunks_of(read_groups(path, CONTENTS, name=str(file.path)), file.path)
+            yield from read_chunks(path, str(file.path))
 
 
 def prove_staged(staged: StagedPart) -> None:
@@ -96,12 +96,12 @@ def prove_staged(staged: StagedPart) -> None:
     groups = _noted(read_groups(staged.path, staged.dataset), fingerprints)
     if staged.piece_md5 is not None:
         md5 = hashlib.md5(usedforsecurity=False)
-        for chunk in chunks_of(groups, staged.path):
+        for chunk in chunks_of(groups, str(staged.path)):
             md5.update(chunk.content)
         if md5.hexdigest() != staged.piece_md5:
             raise UnreadablePart(f"{staged.path} does not decode to the bytes that were written")
     elif staged.dataset is CONTENTS:
-        for _ in prove_chunks(chunks_of(groups, staged.path), str(staged.path)):
+        for _ in prove_chunks(chunks_of(groups, str(staged.path)), str(staged.path)):
             pass
     else:
         for _ in groups:

@@ -27,14 +27,15 @@ READ_KINDS = ("signed_url", "bucket")
 VARIABLES = {
     "RICLOUD_URL": "The API's base URL; https, or http to this machine.",
     "RICLOUD_TOKEN": "The API's key token.",
-    "RICLOUD_LAKE": "The lake's folder. There is no default: a relative folder in a container would be written, acknowledged "
-    "and thrown away.",
+    "RICLOUD_LAKE": "The lake: a folder, `s3://bucket/prefix` or `gs://bucket/prefix`. There is no default: a relative folder "
+    "in a container would be written, acknowledged and thrown away.",
     "RICLOUD_START_DATE": "First partition, `YYYY-MM-DD`; default `2020-01-01`.",
-    "RICLOUD_STAGING": "A local folder for contents under way; default `<lake>/control/staging`.",
+    "RICLOUD_STAGING": "A local folder for contents under way; default `<lake>/control/staging`, of a lake in a bucket "
+    "the system's temporary folder.",
     "RICLOUD_CONTENT_HOSTS": "`host` or `host:port`, comma-separated: may be read although not https or not public.",
     "RICLOUD_LOCAL_ROOT": "The only folder below which `local://` contents are read; unset, none is.",
     "RICLOUD_READ": "`signed_url`, `bucket`, or both in the order to try.",
-    "RICLOUD_BUCKETS": "Buckets that may be read.",
+    "RICLOUD_BUCKETS": "Buckets whose contents may be read, comma-separated; unset, none is.",
     "RICLOUD_PROXY": "A proxy for both HTTP clients; what may be reached is then its decision.",
 }
 """Every variable and what it means, as the configuration reference says it."""

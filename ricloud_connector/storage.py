@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -51,15 +50,7 @@ class Storage(Protocol):
         ...
 
     def names(self, folder: Place) -> list[str]:
-        """The names of the files in a folder; none where there is no such folder."""
-        ...
-
-    def exists(self, place: Place) -> bool:
-        """Whether there is such a file."""
-        ...
-
-    def remove(self, folder: Place) -> None:
-        """Remove a folder with all that is in it, for good: of what can be derived again, and of nothing else."""
+        """The names of the files in a folder below `control/`; none where there is no such folder."""
         ...
 
     def list_parts(self, folder: Place) -> list[DataFile]:
@@ -95,10 +86,6 @@ class Storage(Protocol):
 
     def open(self, file: DataFile) -> Path | io.RawIOBase:
         """For reading some of a part."""
-        ...
-
-    def local(self, file: DataFile) -> AbstractContextManager[Path]:
-        """For reading most of a part: a local path for a while."""
         ...
 
     def read(self, place: Place) -> bytes:
@@ -144,23 +131,11 @@ class DiskStorage:
 
     def names(self, folder: Place) -> list[str]:
         try:
-            return os.listdir(_local(folder))
+            return sorted(os.listdir(_local(folder)))
         except FileNotFoundError:
             return []
         except OSError as error:
             raise LakeError(f"cannot list {folder}: {error.strerror}") from error
-
-    def exists(self, place: Place) -> bool:
-        return _local(place).exists()
-
-    def remove(self, folder: Place) -> None:
-        path = _local(folder)
-        try:
-            if path.exists():
-                shutil.rmtree(path)
-                disk.sync(path.parent)
-        except OSError as error:
-            raise LakeError(f"cannot remove {folder}: {error.strerror}") from error
 
     def list_parts(self, folder: Place) -> list[DataFile]:
         return disk.list_parts(_local(folder))
@@ -202,10 +177,6 @@ class DiskStorage:
 
     def open(self, file: DataFile) -> Path:
         return _local(file.path)
-
-    @contextmanager
-    def local(self, file: DataFile) -> Iterator[Path]:
-        yield _local(file.path)
 
     def read(self, place: Place) -> bytes:
         return _local(place).read_bytes()

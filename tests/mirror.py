@@ -5,7 +5,6 @@ Knows nothing of the connector's own code: an error in it must not hide itself.
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,11 +38,6 @@ class Mirror:
             )
         self._seen: dict[str, tuple[int, str]] = {}
         self._lock = threading.Lock()
-
-    def forget(self) -> None:
-        """Begin anew: what was seen may have been removed on purpose."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._seen = {}
 
     def look(self) -> Path:
         """The folder as the bucket is now. Raises: AssertionError where a part was replaced or has gone."""

@@ -3,7 +3,7 @@
     with ObjectServer() as server:
         server.fault = lambda request: Fault.LOST if request.method == "PUT" else None
 
-Written from the two services' documentation: `If-None-Match: *` and `x-goog-if-generation-match: 0`, ranges, HEAD, DELETE,
+Written from the two services' documentation: `If-None-Match: *` and `x-goog-if-generation-match: 0`, ranges, HEAD,
 `list-type=2` with prefix, delimiter and pages. It checks no signature. A fault befalls one request.
 """
 
@@ -159,9 +159,6 @@ def _handler(store: ObjectServer) -> type[BaseHTTPRequestHandler]:
         def do_PUT(self) -> None:
             self._serve()
 
-        def do_DELETE(self) -> None:
-            self._serve()
-
         def _serve(self) -> None:
             parts = urlsplit(self.path)
             query = {name: values[0] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
@@ -178,9 +175,6 @@ def _handler(store: ObjectServer) -> type[BaseHTTPRequestHandler]:
                 return
             if self.command == "PUT":
                 answer = self._put(key, body, fault)
-            elif self.command == "DELETE":
-                with store.lock:
-                    answer = (204 if store.objects.pop(key, None) else 404, b"", {})
             elif listing:
                 text = store.listing(key, query.get("delimiter", ""), query.get("continuation-token", ""))
                 answer = (200, text.encode(), {"Content-Type": "application/xml"})

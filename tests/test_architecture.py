@@ -36,12 +36,12 @@ LAYERS = [
         "transport",
         "client",
         "listing",
-        "retrieve",
         "fetch",
+        "rereading",
     },
     {"acknowledge", "settings"},
-    {"ingest", "reconcile", "session", "audit", "ledger", "doctor", "records", "read"},
-    {"report", "lake_commands", "dagster", "emulator", "demo", "project"},
+    {"ingest", "reconcile", "session", "audit", "ledger", "doctor", "records"},
+    {"read", "report", "lake_commands", "dagster", "emulator", "demo", "project"},
     {"cli"},
 ]
 PURE = LAYERS[0] | LAYERS[1]

@@ -39,7 +39,7 @@ def tree(lake: Lake) -> dict[str, tuple[int, int]]:
 
 def table(lake: Lake, feed: str | None = FEED) -> pa.Table:
     return pa.concat_tables(
-        [pq.read_table(path, partitioning=None) for path in Feed(lake, feed).files()], promote_options="default"
+        [pq.read_table(file.path, partitioning=None) for file in Feed(lake, feed).files()], promote_options="default"
     )
 
 
@@ -143,7 +143,7 @@ def test_columns_that_come_while_a_file_is_written(lake, monkeypatch):
     monkeypatch.setattr(filling_module, "FLUSH_BYTES", 1)
     put(lake, {str(number): document([{f"f{n}": n for n in range(number + 1)}]) for number in range(5)})
     derive(lake)
-    (path,) = Feed(lake, FEED).files()
+    (path,) = (file.path for file in Feed(lake, FEED).files())
     assert pq.ParquetFile(path).num_row_groups == 5
     assert table(lake).select([f"f{n}" for n in range(5)]).to_pylist()[2] == {"f0": 0, "f1": 1, "f2": 2, "f3": None, "f4": None}
     assert not list(lake.staging.iterdir())
@@ -270,7 +270,7 @@ def test_years_of_drift_are_read_whole_by_every_engine(lake, partitions, per_day
     truth = drifted(lake, partitions, per_day)
     rows = sum(map(len, truth.values()))
     amount = sum(record["amount"] for data in truth.values() for record in data)
-    files = [str(path) for path in Feed(lake, FEED).files()]
+    files = [str(file.path) for file in Feed(lake, FEED).files()]
     glob = f"{lake.data}/records/ricloud_feed={FEED}/*/*.parquet"
     assert len(truth) == partitions * per_day
     by_duckdb = duckdb.sql(f"SELECT count(*), sum(amount) FROM read_parquet('{glob}', union_by_name = true)")

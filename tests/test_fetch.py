@@ -24,7 +24,6 @@ import pytest
 
 from ricloud_connector import download as download_module
 from ricloud_connector import fetch as fetch_module
-from ricloud_connector import retrieve
 from ricloud_connector.client import RicloudClient
 from ricloud_connector.emulator import Behaviour, Emulator
 from ricloud_connector.errors import ApiRefused, ApiUnavailable, LakeError, TokenRefused, UntrustedAnswer
@@ -32,6 +31,7 @@ from ricloud_connector.fetch import Elsewhere, Fetcher, Outcome
 from ricloud_connector.location import HttpLocation, Policy
 from ricloud_connector.model import Content, Rejection, Result, SignedUrl
 from ricloud_connector.redact import Secret
+from ricloud_connector.rereading import RENEWERS
 from ricloud_connector.sink import MEMORY_BYTES, Sink
 from ricloud_connector.stores import Remedy, Transfer, health
 from ricloud_connector.stores import signed_url as signed_url_module
@@ -843,7 +843,7 @@ def test_an_api_that_is_down_is_not_asked_for_every_result(rig, serve):
     server = serve(reply(403))
     outcomes = rig.fetch(*[result_at(url_at(server, str(n)), id=str(n)) for n in range(300)])
     assert all(isinstance(outcome, Rejection) and outcome.transient for outcome in outcomes)
-    assert len(rig.asked) <= 2 * retrieve.AT_ONCE
+    assert len(rig.asked) <= 2 * RENEWERS
 
 
 def test_results_without_a_signed_url_are_read_together(rig, serve):

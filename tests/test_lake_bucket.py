@@ -40,10 +40,8 @@ from ricloud_connector.ingest.open_parts import OpenParts
 from ricloud_connector.ingest.run import DayReport
 from ricloud_connector.lake_commands import show_status, verify_lake
 from ricloud_connector.model import Content, ObjectPath, Rejection, Window
-from ricloud_connector.read import list_data_types, read_content, read_records
 from ricloud_connector.readback import read_back
 from ricloud_connector.reconcile import survey
-from ricloud_connector.records import rebuild_records
 from ricloud_connector.schemas import CONTENTS
 from ricloud_connector.session import open_run
 from ricloud_connector.settings import Settings, lake_of
@@ -537,37 +535,6 @@ def test_the_commands_look_at_a_lake_in_a_bucket(place: BucketPlace, capsys: pyt
         assert [(check.name, check.well) for check in checks] == [
             *(("settings", True), ("API", True), ("lake", True), ("disk", True)),
         ]
-
-
-@pytest.mark.ci
-def test_records_are_derived_read_and_rebuilt_in_a_bucket_as_on_a_disk(place: BucketPlace, tmp_path: Path) -> None:
-    local = str(tmp_path / "local")
-    with Emulator(results=120, days=1, today=DAY) as emulator:
-        for lake in (local, place.url):
-            settings = Settings.from_environment({**emulator.environment(), **place.environment, "RICLOUD_LAKE": lake})
-            with open_run(settings) as run:
-                (report,) = ingest_results(run, ingest_days(Window.of_day(DAY)), acknowledge=False)
-                assert report.records_error is None
-                assert report.record_rows > 0
-    feeds = list_data_types(local)
-    assert len(feeds) > 1
-    assert list_data_types(place.url) == feeds
-
-    def rows(lake: str, feed: str) -> list[dict[str, object]]:
-        found = read_records(lake, feed, engine="arrow").to_pylist()
-        return sorted(found, key=lambda row: (row["result_id"], row["record_index"]))
-
-    expected = {feed: rows(local, feed) for feed in feeds}
-    assert {feed: rows(place.url, feed) for feed in feeds} == expected
-    assert read_records(place.url, feeds[0], engine="duckdb").count("*").fetchall() == [(len(expected[feeds[0]]),)]
-    assert b"".join(read_content(place.url, expected[feeds[0]][0]["result_id"]))  # type: ignore[arg-type]
-    with place.lake("rebuild").opened() as lake_in_bucket:
-        assert sum(sum(report.rows.values()) for report in rebuild_records(lake_in_bucket, at=MOMENT)) == sum(
-            map(len, expected.values())
-        )
-    place.mirror.forget()
-    assert {feed: rows(place.url, feed) for feed in feeds} == expected
-    assert_readable(place.mirror.look())
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.ci) for seed in range(1, 8))])

@@ -140,7 +140,7 @@ def test_rebuilding_decides_types_by_all_values_and_keeps_every_record(tmp_path)
         assert {name: same(data) for name, data in reconstruct(rebuilt).items()} == {
             str(number): same(data) for number, data in enumerate(documents)
         }
-        schemas = [pq.read_schema(path) for path in Feed(lake, FEED).files()]
+        schemas = [pq.read_schema(file.path) for file in Feed(lake, FEED).files()]
         assert {schema.metadata[b"ricloud_origin"].decode() for schema in schemas} == {ORIGIN}
         before = tree(lake)
         assert derive(lake).files == 0

@@ -109,8 +109,11 @@ class OpenParts:
         size = content.result.size or 0
         longest = self._lake.storage.longest_part
         if longest is not None and size > longest:
-            self.commit()
-            return self._committers.submit(self._commit_pieces, content, longest // CHUNK_BYTES).result()
+            assert isinstance(content.body, Path)
+            try:
+                return self._commit_pieces(content, longest // CHUNK_BYTES)
+            finally:
+                discard(content.body)
         pair = self._open
         if pair.proven and (pair.bytes + size > PART_BYTES or len(pair.proven) >= PART_ROWS):
             self._close()
@@ -125,14 +128,7 @@ class OpenParts:
 
     def _commit_pieces(self, content: Content, chunks_each: int) -> Rejection | None:
         """Commit a content that is too large for one part: its chunks in their order, so many in each part, alone there."""
-        assert isinstance(content.body, Path)
-        try:
-            return self._commit_each(content, chunks_each)
-        finally:
-            discard(content.body)
-            self._known = self._whole = None
-
-    def _commit_each(self, content: Content, chunks_each: int) -> Rejection | None:
+        self.commit()
         count, added = chunk_count(content), 0
         pieces = [range(first, min(first + chunks_each, count)) for first in range(0, count, chunks_each)]
         for piece, piece_md5 in zip(pieces, piece_md5s(content, pieces), strict=True):
@@ -143,10 +139,12 @@ class OpenParts:
                 rows.add_chunks(content, piece)
                 rows.flush()
                 added += self._lake.commit(self._day, replace(writer.finish(), piece_md5=piece_md5))
-        self.new_contents += 1 if added else 0
-        self.stored_by_others += 0 if added else 1
-        if self._committed is not None:
-            self._committed([content.result.id])
+        self._whole = None
+        with self._counting:
+            self.new_contents += 1 if added else 0
+            self.stored_by_others += 0 if added else 1
+            if self._committed is not None:
+                self._committed([content.result.id])
         return None
 
     def _other_version(self, result: Result) -> str | None:

@@ -46,7 +46,8 @@ def store_day(
         for outcome in outcomes:
             if isinstance(outcome, Content):
                 changed = parts.add_content(outcome)
-                rejected.extend([changed] if changed is not None else [])
+                if changed is not None and state == AVAILABLE:
+                    rejected.append(changed)
                 report.fetched += 1
                 report.downloaded_bytes += outcome.result.size or 0
             elif isinstance(outcome, Elsewhere):

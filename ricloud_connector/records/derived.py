@@ -1,4 +1,4 @@
-"""Which contents parts of a day have their records: a note under `control/` that may be deleted. I/O: the lake.
+"""Which contents parts of a day have their records: a note under `control/` that may be deleted. I/O: the local disk.
 
 A part without records leaves no file behind, so that files alone could not tell. The note is believed as far as the contents
 part is the very file it speaks of and each records file that it names is there.
@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from ricloud_connector import disk
+from ricloud_connector.disk import discard
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import DataFile, Rejection
 from ricloud_connector.parts import read_groups
@@ -30,21 +30,21 @@ class Derived:
         self._lake, self._day = lake, day
         self._path = lake.control / RECORDS / f"{day.isoformat()}.json"
         self._parts = self._read()
-        self._listed: dict[str, set[str]] = {}
+        self._found: dict[str, set[int]] = {}
 
     def holds(self, part: DataFile) -> bool:
         """Whether the part's records are all in the lake."""
         said = self._parts.get(str(part.number))
         if said is None or said["contents"] != _identity(part):
             return False
-        return all(disk.part_name(part.number) in self._files(feed) for feed in said["feeds"])
+        return all(part.number in self._numbers(feed) for feed in said["feeds"])
 
-    def _files(self, feed: str) -> set[str]:
-        """The names of a feed's files of this day, as they were when they were first asked for."""
-        if feed not in self._listed:
+    def _numbers(self, feed: str) -> set[int]:
+        """The parts that a feed has of the day, looked up once."""
+        if feed not in self._found:
             folder = self._lake.data / RECORDS / feed / f"created_date={self._day}"
-            self._listed[feed] = set(self._lake.storage.names(folder))
-        return self._listed[feed]
+            self._found[feed] = {part.number for part in self._lake.storage.list_parts(folder)}
+        return self._found[feed]
 
     def faults(self) -> set[tuple[str, str]]:
         """By result id and reason, the documents that gave no records, or not all, when they were last read."""
@@ -59,9 +59,7 @@ class Derived:
             staged.write_text(json.dumps({"parser": PARSER, "parts": self._parts}), encoding="utf-8")
             self._lake.storage.replace(self._path, staged)
         except OSError:
-            pass
-        finally:
-            disk.discard(staged)
+            discard(staged)
 
     def _read(self) -> dict[str, Any]:
         try:

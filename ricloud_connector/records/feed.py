@@ -1,4 +1,4 @@
-"""The feeds of the records dataset: their folders, their files, and the columns they have agreed on. I/O: the lake.
+"""The feeds of the records dataset: their folders, their files, and the columns they have agreed on. I/O: the local disk.
 
 Every file of a feed must have the same type for the same column, also when two runs meet a new field at the same moment. So
 a feed's columns are a chain of versions under `control/schemas/`, and creating the next one only if it is absent is what
@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from urllib.parse import quote, unquote
@@ -28,8 +28,7 @@ from ricloud_connector.lake import MAX_RACES, Lake
 from ricloud_connector.model import DataFile, Place
 from ricloud_connector.records.columns import Columns, add_columns
 from ricloud_connector.records.known import KNOWN_FIELDS
-from ricloud_connector.records.rows import PARSER, columns_of, schema_of
-from ricloud_connector.storage import Storage
+from ricloud_connector.records.rows import PARSER, columns_of, schema_of, widened
 
 RECORDS = "records"
 _KEY = "ricloud_feed="
@@ -71,13 +70,14 @@ def identifier_of(folder: str) -> str | None:
 
 def feeds_of(lake: Lake) -> list[str | None]:
     """The feeds that have records, by name."""
-    found = (identifier_of(name) for name in lake.storage.folders(lake.data / RECORDS) if name.startswith(_KEY))
+    names = lake.storage.folders(lake.data / RECORDS)
+    found = (identifier_of(name) for name in names if name.startswith(_KEY))
     return sorted(found, key=lambda identifier: identifier or "")
 
 
 def day_rows(lake: Lake, day: date) -> dict[str, int]:
     """How many records there are of a day, by feed. Raises: LakeError."""
-    found = {identifier or "": lake.storage.list_parts(Feed(lake, identifier).folder(day)) for identifier in feeds_of(lake)}
+    found = {identifier or "": Feed(lake, identifier).parts(day) for identifier in feeds_of(lake)}
     return {name: sum(_footer(lake, part).num_rows for part in parts) for name, parts in found.items() if parts}
 
 
@@ -102,25 +102,40 @@ class Feed:
         self._lake = lake
         self._chain = lake.control / "schemas" / self.name
 
-    @property
-    def storage(self) -> Storage:
-        return self._lake.storage
-
     def folder(self, day: date) -> Place:
         return self.root / f"created_date={day.isoformat()}"
 
-    def files(self) -> Iterator[Place]:
-        """Where all files are, in order."""
-        return (part.path for part in self.parts())
+    def parts(self, day: date) -> list[DataFile]:
+        """The files of a day. Raises: LakeError."""
+        return self._lake.storage.list_parts(self.folder(day))
 
-    def parts(self, since: date | None = None, until: date | None = None) -> Iterator[DataFile]:
-        """The files of the days from `since` to `until`, both included, in order."""
-        storage = self._lake.storage
-        for name in storage.folders(self.root):
-            if name.startswith("created_date="):
-                day = date.fromisoformat(name.removeprefix("created_date="))
-                if (since is None or since <= day) and (until is None or day <= until):
-                    yield from storage.list_parts(self.root / name)
+    def files(self, since: date | None = None, until: date | None = None) -> Iterator[DataFile]:
+        """The files of the days from `since` to `until`, both included, in order. Raises: LakeError."""
+        for name in self._lake.storage.folders(self.root):
+            if not name.startswith("created_date="):
+                continue
+            day = date.fromisoformat(name.removeprefix("created_date="))
+            if (since is None or since <= day) and (until is None or day <= until):
+                yield from self.parts(day)
+
+    def exists(self) -> bool:
+        return self._lake.storage.holds(self.root)
+
+    def schema_of_files(self, files: Iterable[DataFile]) -> pa.Schema:
+        """The columns that any of some files has, `_extra` last. Raises: UnreadablePart."""
+        fields: dict[str, pa.DataType] = {}
+        for file in files:
+            fields |= columns_of(_footer(self._lake, file).schema.to_arrow_schema())
+        return schema_of(fields)
+
+    def read(self, file: DataFile, schema: pa.Schema) -> Iterator[pa.Table]:
+        """The row groups of a file, with nulls where it lacks a column of the schema. Raises: UnreadablePart."""
+        try:
+            with pq.ParquetFile(self._lake.storage.open(file), page_checksum_verification=True) as parquet:
+                for group in range(parquet.num_row_groups):
+                    yield widened(parquet.read_row_group(group), schema)
+        except (OSError, pa.ArrowException) as error:
+            raise UnreadablePart(f"{file.path} cannot be read: {error}") from error
 
     def schema(self) -> pa.Schema:
         """The schema that holds every file's. Raises: LakeError."""
@@ -194,7 +209,8 @@ class Feed:
         staged = self._lake.staging / f"columns-{os.urandom(8).hex()}"
         try:
             staged.write_text(json.dumps(said, indent=1), encoding="utf-8")
-            created = self._lake.create(self._chain / f"columns-{version.number:06d}.json", staged)
+            self._lake.storage.prepare(self._chain, staged)
+            created = self._lake.storage.create(self._chain / f"columns-{version.number:06d}.json", staged)
         except OSError as error:
             raise LakeError(f"cannot write in {staged.parent}: {error.strerror}") from error
         finally:
@@ -203,8 +219,8 @@ class Feed:
 
     def _columns_of_files(self) -> dict[str, pa.DataType]:
         columns: dict[str, pa.DataType] = {}
-        for part in self.parts():
-            schema, path = _footer(self._lake, part).schema.to_arrow_schema(), part.path
+        for file in self.files():
+            schema, path = _footer(self._lake, file).schema.to_arrow_schema(), file.path
             self._check_parser(int((schema.metadata or {}).get(b"ricloud_parser", b"0")), path)
             for name, kind in columns_of(schema).items():
                 if columns.setdefault(name, kind) != kind:
@@ -216,11 +232,11 @@ class Feed:
             raise LakeError(f"{path} was written by parser {parser}, this version has parser {PARSER}: {_REBUILD}")
 
 
-def _footer(lake: Lake, part: DataFile) -> pq.FileMetaData:
+def _footer(lake: Lake, file: DataFile) -> pq.FileMetaData:
     try:
-        return pq.read_metadata(lake.storage.open(part))
+        return pq.read_metadata(lake.storage.open(file))
     except (OSError, pa.ArrowException, ValueError) as error:
-        raise UnreadablePart(f"{part.path} cannot be read: {error}") from error
+        raise UnreadablePart(f"{file.path} cannot be read: {error}") from error
 
 
 _REBUILD = "run `ricloud-connector rebuild records` with runs and readers stopped"

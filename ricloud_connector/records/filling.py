@@ -11,7 +11,6 @@ from datetime import date, datetime
 
 import pyarrow as pa
 
-from ricloud_connector import disk
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import Rejection
 from ricloud_connector.records.bulk import BulkReader
@@ -83,7 +82,7 @@ class OpenRecords:
             rows = part.rows
             if rows:
                 made.append(feed.name)
-            if part.commit(feed.folder(self._day) / disk.part_name(number)):
+            if part.commit(feed.folder(self._day), number):
                 self.files += 1
                 self.rows[feed.identifier or ""] += rows
         return made

@@ -1,4 +1,4 @@
-"""One records file under way: row groups in, a complete file out, created only if it is absent. I/O: staging, the lake.
+"""One records file under way: row groups in, a complete file out, created only if it is absent. I/O: the local disk.
 
 The columns may grow while it is written, which a Parquet file cannot: what was written before is a piece of its own, and the
 pieces become one file with all columns at the end, a row group at a time.
@@ -12,13 +12,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ricloud_connector import disk
+from ricloud_connector.disk import discard, part_name
 from ricloud_connector.errors import LakeError, UnreadablePart
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import Place
 from ricloud_connector.records.columns import Columns
 from ricloud_connector.records.feed import Feed
-from ricloud_connector.records.rows import PARSER, schema_of
+from ricloud_connector.records.rows import PARSER, schema_of, widened
 from ricloud_connector.schemas import FORMAT
 
 Group = list[tuple[Columns, list[pa.Table]]]
@@ -77,15 +77,17 @@ class RecordsPart:
             except OSError as error:
                 raise LakeError(f"cannot write in {self._lake.staging}: {error}") from error
 
-    def commit(self, place: Place) -> bool:
+    def commit(self, folder: Place, number: int) -> bool:
         """Give the rows their file; False where it exists, which has the same rows. Raises: LakeError."""
+        storage = self._lake.storage
         try:
             self.pause()
-            if not self._written or self._lake.storage.exists(place):
+            if not self._written or any(part.number == number for part in storage.list_parts(folder)):
                 return False
             (staged,) = self._pieces if len(self._pieces) == 1 else (self._joined(),)
             self._prove(staged)
-            return self._lake.create(place, staged)
+            storage.prepare(folder, staged)
+            return storage.create(folder / part_name(number), staged)
         finally:
             self.discard()
 
@@ -93,7 +95,7 @@ class RecordsPart:
         """Remove what is in staging."""
         self._writer, self._group = None, []
         for piece in self._pieces:
-            disk.discard(piece)
+            discard(piece)
         self._pieces = []
 
     def _joined(self) -> Path:
@@ -107,7 +109,7 @@ class RecordsPart:
                     with pq.ParquetFile(piece, page_checksum_verification=True) as parquet:
                         for group in range(parquet.num_row_groups):
                             table = parquet.read_row_group(group, use_threads=False)
-                            writer.write_table(_widened(table, schema), row_group_size=max(1, table.num_rows))
+                            writer.write_table(widened(table, schema), row_group_size=max(1, table.num_rows))
         except OSError as error:
             raise LakeError(f"cannot write in {target.parent}: {error}") from error
         return target
@@ -133,12 +135,3 @@ class RecordsPart:
             raise UnreadablePart(f"{staged} does not decode: {error}") from error
         if rows != self._written:
             raise UnreadablePart(f"{staged} decodes to {rows} rows, {self._written} were written")
-
-
-def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with a column of nulls for each that it lacks."""
-    columns = [
-        table.column(field.name) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)

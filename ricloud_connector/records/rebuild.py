@@ -7,12 +7,17 @@ between, it is run again; contents are never touched.
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime
+from pathlib import Path
 
+from ricloud_connector import disk
 from ricloud_connector.audit import days_of
+from ricloud_connector.errors import LakeError, SettingsError
 from ricloud_connector.lake import Lake
+from ricloud_connector.model import Place
 from ricloud_connector.records.bulk import BulkReader
 from ricloud_connector.records.columns import Columns, infer_columns, merge_columns
 from ricloud_connector.records.derive import Contracts, RecordsReport, check_contracts, derive_records
@@ -40,11 +45,28 @@ def rebuild_records(lake: Lake, *, at: datetime, contracts: Contracts | None = N
             proposal.learn_all()
     # What says that records are there goes first: killed after it, a run derives what is missing.
     for folder in (lake.control / RECORDS, lake.control / "schemas", lake.data / RECORDS):
-        lake.storage.remove(folder)
+        _remove(lake, folder)
     for identifier, columns in proposal.columns.items():
         Feed(lake, identifier).extend(columns, day=proposal.first_day[identifier], at=at)
     for day in days:
         yield derive_records(lake, day, at=at, contracts=contracts)
+
+
+def _remove(lake: Lake, folder: Place) -> None:
+    """Remove a folder. Nothing is ever deleted from a bucket by this connector. Raises: LakeError, SettingsError."""
+    if not isinstance(folder, Path):
+        if lake.storage.folders(folder) or lake.storage.names(folder):
+            raise SettingsError(
+                f"this connector deletes nothing from buckets: remove everything below {folder} with a tool of the store "
+                f"(and below {lake.control / RECORDS}, {lake.control / 'schemas'}, {lake.data / RECORDS}), then run it again"
+            )
+        return
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+            disk.sync(folder.parent)
+    except OSError as error:
+        raise LakeError(f"cannot remove {folder}: {error.strerror}") from error
 
 
 class _Proposal:

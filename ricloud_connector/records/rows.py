@@ -50,6 +50,15 @@ def columns_of(schema: pa.Schema) -> dict[str, pa.DataType]:
     return {field.name: field.type for field in schema if field.name not in RESERVED}
 
 
+def widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with a column of nulls for each that it lacks."""
+    columns = [
+        table.column(field.name) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """The records of one result."""

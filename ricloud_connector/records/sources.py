@@ -60,7 +60,7 @@ def documents_of(
     wanted = whole.filter(pc.equal(whole.column("part"), part.number)).column("result_id").combine_chunks()
     polls: dict[str, str | None] | None = None
     seen = set[str]()
-    for table in _chosen(lake, part, wanted):
+    for table in read_chosen(lake.storage.open(part), CONTENTS, lambda facts: _last_chunks(facts, wanted)):
         if polls is None:
             polls = _polls(lake, day, wanted)
         documents = []
@@ -80,11 +80,6 @@ def documents_of(
             elif not large and (declared or looks_like_document(raw)):
                 documents.append(document)
         yield documents
-
-
-def _chosen(lake: Lake, part: DataFile, wanted: pa.Array) -> Iterator[pa.Table]:
-    with lake.storage.local(part) as path:
-        yield from read_chosen(path, CONTENTS, lambda facts: _last_chunks(facts, wanted))
 
 
 def _last_chunks(facts: pa.Table, wanted: pa.Array) -> pa.Array:

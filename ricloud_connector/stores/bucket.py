@@ -38,9 +38,6 @@ _REMEDIES = {
 }
 
 
-_END = object()
-
-
 class BucketStore:
     """Up to `concurrency` transfers at a time; fewer for a while after a bucket asks to slow down."""
 
@@ -60,13 +57,15 @@ class BucketStore:
         try:
             while busy or not exhausted:
                 while not exhausted and busy < max(1, int(self._allowed)):
-                    following = next(waiting, _END)
-                    if following is None and busy:
+                    try:
+                        following = next(waiting)
+                    except StopIteration:
+                        exhausted = True
                         break
-                    if isinstance(following, Transfer):
-                        workers.submit(self._run, following, ranges, ended)
-                        busy += 1
-                    exhausted = following is _END
+                    if following is None:
+                        break  # nothing at the moment
+                    workers.submit(self._run, following, ranges, ended)
+                    busy += 1
                 if busy:
                     transfer, fault, raised = ended.get()
                     busy -= 1

@@ -1,4 +1,4 @@
-"""Results read anew, some at a time. I/O: asks the API."""
+"""Results read again at the API, some at a time: their signed URLs are fresh afterwards. I/O: through the API's client."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Protocol
 from ricloud_connector.errors import ApiError, ApiUnavailable
 from ricloud_connector.model import Rejection, Result
 
-AT_ONCE = 8
+RENEWERS = 8
 
 
 class Retrieve(Protocol):
-    """Reads one result anew. Raises: ApiError."""
+    """How a result is read again: `RicloudClient.retrieve_result`. Raises: ApiError."""
 
     def __call__(self, result_id: str, /) -> Result | Rejection: ...
 
 
-def retrieve_all(retrieve: Retrieve, result_ids: list[str]) -> list[Result | Rejection | ApiError]:
+def ask_again(retrieve: Retrieve, result_ids: list[str]) -> list[Result | Rejection | ApiError]:
     """Each result as it is now; after some failures in a row the rest is not asked for."""
     silent = 0
 
     def ask(result_id: str) -> Result | Rejection | ApiError:
         nonlocal silent
-        if silent >= AT_ONCE:
+        if silent >= RENEWERS:
             return ApiUnavailable("not asked for, since the API does not answer")
         try:
             answer: Result | Rejection | ApiError = retrieve(result_id)
@@ -37,5 +37,5 @@ def retrieve_all(retrieve: Retrieve, result_ids: list[str]) -> list[Result | Rej
 
     if not result_ids:
         return []
-    with ThreadPoolExecutor(min(AT_ONCE, len(result_ids))) as pool:
+    with ThreadPoolExecutor(min(RENEWERS, len(result_ids))) as pool:
         return list(pool.map(ask, result_ids))
