@@ -96,8 +96,8 @@ class Browser:
         self.page.wait_for_timeout(2_000)  # plots and graphs are drawn after their words
         if picture and self.keep:
             self.keep.mkdir(parents=True, exist_ok=True)
-            taken = Image.open(io.BytesIO(self.page.screenshot())).convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE)
-            taken.save(self.keep / f"{picture}.png", optimize=True)
+            taken = Image.open(io.BytesIO(self.page.screenshot())).convert("RGB")
+            taken.quantize(256, method=Image.Quantize.FASTOCTREE).save(self.keep / f"{picture}.png", optimize=True)
 
     def switch_on(self, name: str) -> None:
         """The switch beside a sensor's name, as a hand would move it."""
