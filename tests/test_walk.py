@@ -97,8 +97,7 @@ class Browser:
         if picture and self.keep:
             self.keep.mkdir(parents=True, exist_ok=True)
             taken = Image.open(io.BytesIO(self.page.screenshot())).convert("RGB")
-            taken = taken.quantize(256, method=Image.Quantize.FASTOCTREE)
-            taken.save(self.keep / f"{picture}.png", optimize=True)
+            taken.quantize(256, method=Image.Quantize.FASTOCTREE).save(self.keep / f"{picture}.png", optimize=True)
 
     def switch_on(self, name: str) -> None:
         """The switch beside a sensor's name, as a hand would move it."""
