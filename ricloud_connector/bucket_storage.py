@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, NoReturn
 
 from ricloud_connector.buckets import RANGES_AHEAD, Buckets, call, library, read_ranges
@@ -50,6 +51,7 @@ class BucketStorage:
         self.staging = scratch or Path(tempfile.gettempdir())
         self._buckets = Buckets(url.cloud, retries=RETRIES)
         self._control: OrderedDict[Place, bytes] = OrderedDict()
+        self._lock = Lock()  # of what is kept: one thread commits while another looks
 
     @contextmanager
     def opened(self, run_id: str) -> Iterator[Path]:
@@ -122,13 +124,17 @@ class BucketStorage:
         return _PartReader(file, lambda start, end: self._read_range(file, start, end))
 
     def read(self, place: Place) -> bytes:
-        if place not in self._control:
-            try:
-                answer = call(self._name, library().get, self._store(), _key(place))
-                self._keep(place, call(self._name, answer.bytes).to_bytes())
-            except Refused as refused:
-                raise OSError(refused.detail) from None
-        return self._control[place]
+        with self._lock:
+            kept = self._control.get(place)
+        if kept is not None:
+            return kept
+        try:
+            answer = call(self._name, library().get, self._store(), _key(place))
+            body: bytes = call(self._name, answer.bytes).to_bytes()
+        except Refused as refused:
+            raise OSError(refused.detail) from None
+        self._keep(place, body)
+        return body
 
     def replace(self, place: Place, staged: Path) -> None:
         body = staged.read_bytes()
@@ -139,10 +145,11 @@ class BucketStorage:
         self._keep(place, body)
 
     def _keep(self, place: Place, body: bytes) -> None:
-        self._control[place] = body
-        self._control.move_to_end(place)
-        while len(self._control) > CONTROL_FILES_KEPT:
-            self._control.popitem(last=False)
+        with self._lock:
+            self._control[place] = body
+            self._control.move_to_end(place)
+            while len(self._control) > CONTROL_FILES_KEPT:
+                self._control.popitem(last=False)
 
     def _store(self) -> Any:
         return self._buckets.open(self._url.scheme, self._url.bucket)

@@ -150,6 +150,25 @@ class Lake:
         finally:
             disk.discard(staged.path)
 
+    def create(self, target: Place, staged: Path) -> bool:
+        """Create a file that is no part of a chain of rows, only if it is absent. False where it was there, by whomever.
+
+        It is durable when this returns. Raises: LakeError, also where the store never says and nothing is there.
+        """
+        self.storage.prepare(target.parent, staged)
+        doubt: UncertainCommit | None = None
+        for tries in range(1, MAX_RACES):
+            try:
+                if self.storage.create(target, staged):
+                    return True
+            except UncertainCommit as error:
+                doubt = error
+            if target.name in self.storage.names(target.parent):  # "taken" may have been said of what was not there yet
+                self.storage.settle_folder(target.parent)  # whoever created it may have died before it was durable
+                return False
+            self._wait(tries, doubt)
+        raise LakeError(f"lost {MAX_RACES} races for {target}")
+
     def _wait(self, tries: int, doubt: UncertainCommit | None) -> None:
         """Before a number is tried again that was neither created nor taken. Raises: LakeError when it was often enough."""
         try:

@@ -107,8 +107,8 @@ def _words(kind: Kind, bucket: str, seen: _Seen) -> str:
         if seen.code or seen.status == 401:
             return f"{answered}: the credentials are wrong or have run out"
         if bucket.startswith("gs:"):
-            return f"no credentials are found for {bucket}: set GOOGLE_APPLICATION_CREDENTIALS"
-        return f"no credentials are found for {bucket}: set AWS_ACCESS_KEY_ID and others (profiles need: pip install boto3)"
+            return f"no valid credentials are found for {bucket}: set GOOGLE_APPLICATION_CREDENTIALS"
+        return f"no valid credentials are found for {bucket}: set AWS_ACCESS_KEY_ID and others (profiles: pip install boto3)"
     if kind is Kind.WRONG_REGION:
         region = _REGION.search(seen.text)
         return f"{bucket} lies in another region; set AWS_REGION={region[1] if region else '<its region>'}"

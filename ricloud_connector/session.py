@@ -33,7 +33,7 @@ def open_client(settings: Settings) -> RicloudClient:
 def look_at(settings: Settings) -> Iterator[tuple[RicloudClient, Lake]]:
     """The client and the lake for those who only look: the lake is neither probed nor made."""
     with open_client(settings) as client:
-        yield client, Lake(settings.lake, origin=settings.origin, run_id=new_run_id())
+        yield client, Lake(settings.lake, origin=settings.origin, run_id=new_run_id(), scratch=settings.staging)
 
 
 @contextmanager

@@ -40,6 +40,7 @@ from ricloud_connector.ingest.open_parts import OpenParts
 from ricloud_connector.ingest.run import DayReport
 from ricloud_connector.lake_commands import show_status, verify_lake
 from ricloud_connector.model import Content, ObjectPath, Rejection, Window
+from ricloud_connector.read import list_data_types, read_content, read_records
 from ricloud_connector.readback import read_back
 from ricloud_connector.reconcile import survey
 from ricloud_connector.schemas import CONTENTS
@@ -535,6 +536,67 @@ def test_the_commands_look_at_a_lake_in_a_bucket(place: BucketPlace, capsys: pyt
         assert [(check.name, check.well) for check in checks] == [
             *(("settings", True), ("API", True), ("lake", True), ("disk", True)),
         ]
+
+
+def records_of(lake: str) -> dict[str, list[dict[str, object]]]:
+    """The records of each feed, in order."""
+    found = {feed: read_records(lake, feed, engine="arrow").to_pylist() for feed in list_data_types(lake)}
+    return {feed: sorted(rows, key=lambda row: (row["result_id"], row["record_index"])) for feed, rows in found.items()}
+
+
+@pytest.mark.ci
+def test_records_are_derived_and_read_in_a_bucket_as_on_a_disk(place: BucketPlace, tmp_path: Path) -> None:
+    local = str(tmp_path / "local")
+    with Emulator(results=120, days=1, today=DAY) as emulator:
+        for lake in (local, place.url):
+            settings = Settings.from_environment({**emulator.environment(), **place.environment, "RICLOUD_LAKE": lake})
+            with open_run(settings) as run:
+                (report,) = ingest_results(run, ingest_days(Window.of_day(DAY)), acknowledge=False)
+                assert report.records_error is None
+                assert report.record_rows > 0
+    expected = records_of(local)
+    assert len(expected) > 1
+    assert records_of(place.url) == expected
+    result_id = str(next(iter(expected.values()))[0]["result_id"])
+    assert b"".join(read_content(place.url, result_id)) == b"".join(read_content(local, result_id))
+    assert_readable(place.mirror.look())
+
+
+@pytest.mark.parametrize("fault", [Fault.LOST, Fault.DONE_500, Fault.REFUSED_409, Fault.SLOW_DOWN])
+def test_records_whose_creation_is_answered_wrongly_are_there_once(hostile: BucketPlace, fault: Fault) -> None:
+    """Files of records and versions of columns alike: each first answer is wrong."""
+    assert isinstance(hostile.server, ObjectServer)
+    refused = set[str]()
+
+    def befall(asked: Asked) -> Fault | None:
+        derived = "/data/records/" in asked.key or "/control/schemas/" in asked.key
+        if asked.method != "PUT" or not derived or asked.key in refused:
+            return None
+        refused.add(asked.key)
+        return fault
+
+    document = json.dumps({"data": [{"text": "a", "n": 1}, {"text": "b"}], "metadata": {"count": 2}}).encode()
+    with Emulator(results=0, days=1, today=DAY) as emulator:
+        for number in range(3):
+            emulator.add_result(content=document, identifier="feed", type="json", date_created=MOMENT, id=f"r{number}")
+        hostile.server.fault = befall
+        (report,) = ingest(emulator, hostile)
+    assert (report.records_error, report.acknowledged) == (None, 3)
+    assert len(refused) >= 2
+    assert [row["text"] for row in records_of(hostile.url)["feed"]] == ["a", "b"] * 3
+
+
+def test_what_is_kept_of_control_files_may_be_asked_for_by_many_threads(hostile: BucketPlace) -> None:
+    """More files than are kept, by more threads than one: none finds what another has just let go."""
+    with hostile.opened() as lake:
+        places = [lake.control / "tries" / f"{number}.json" for number in range(3 * bucket_storage.CONTROL_FILES_KEPT)]
+        for number, target in enumerate(places):
+            staged = lake.staging / f"tries-{number}"
+            staged.write_text(str(number))
+            lake.storage.replace(target, staged)
+        with ThreadPoolExecutor(8) as pool:
+            read = list(pool.map(lambda number: lake.storage.read(places[number % len(places)]), range(400)))
+    assert read == [str(number % len(places)).encode() for number in range(400)]
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.ci) for seed in range(1, 8))])

@@ -23,7 +23,7 @@ LARGE = random.Random(0).randbytes(9 * 1024 * 1024)
 class World:
     """Every acknowledgement that arrives is witnessed: each of its ids is in the lake then, whole."""
 
-    def __init__(self, nursery: Nursery, lake: Path | Mirror, emulator: Emulator, more: Mapping[str, str]) -> None:
+    def __init__(self, nursery: Nursery, lake: Path | Mirror, emulator: Emulator, more: Mapping[str, str] = {}) -> None:
         self.nursery, self.emulator, self._lake, self._more = nursery, emulator, lake, more
         self.witness = Witness(lake, emulator) if isinstance(lake, Path) else Witness(lake.folder, emulator, look=lake.look)
         emulator.on_acknowledge = self.witness

@@ -221,8 +221,7 @@ class Feed:
         staged = self._lake.staging / f"columns-{os.urandom(8).hex()}"
         try:
             staged.write_text(json.dumps(said, indent=1), encoding="utf-8")
-            self._lake.storage.prepare(self._chain, staged)
-            created = self._lake.storage.create(self._chain / f"columns-{version.number:06d}.json", staged)
+            created = self._lake.create(self._chain / f"columns-{version.number:06d}.json", staged)
         except OSError as error:
             raise LakeError(f"cannot write in {staged.parent}: {error.strerror}") from error
         finally:

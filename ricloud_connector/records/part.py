@@ -88,8 +88,7 @@ class RecordsPart:
                 return False
             (staged,) = self._pieces if len(self._pieces) == 1 else (self._joined(),)
             self._prove(staged)
-            storage.prepare(folder, staged)
-            return storage.create(folder / part_name(number), staged)
+            return self._lake.create(folder / part_name(number), staged)
         finally:
             self.discard()
 
