@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -131,16 +132,18 @@ class Witness:
         self._published: dict[str, PublishedResult] = {}
         self._known: dict[Path, dict[str, tuple[str, int]]] = {}
         self._begun: dict[tuple[Path, str], _Begun] = {}  # contents of which a part held the beginning
+        self._looking = threading.Lock()
 
     def __call__(self, ids: list[str]) -> None:
         if not self._published.keys() >= set(ids):
             self._published = {result.id: result for result in self._emulator.results()}
         stored: dict[str, tuple[str, int]] = {}
-        self._look()
-        for path in sorted(self._lake.glob("data/contents/created_date=*/part-*.parquet")):
-            if path not in self._known:
-                self._known[path] = _whole_contents_of(path, self._begun)
-            stored |= self._known[path]
+        with self._looking:  # runs acknowledge side by side, and a content may be read from part to part
+            self._look()
+            for path in sorted(self._lake.glob("data/contents/created_date=*/part-*.parquet")):
+                if path not in self._known:
+                    self._known[path] = _whole_contents_of(path, self._begun)
+                stored |= self._known[path]
         for name in ids:
             truth = self._published[name]
             assert stored.get(name) == (truth.md5, truth.byte_size), f"{name} was acknowledged and is {stored.get(name)}"

@@ -152,6 +152,7 @@ def test_signed_urls_are_not_spooled(tmp_path):
     assert not any("Signature" in text for text in spooled)
 
 
+@pytest.mark.ci
 def test_runs_of_one_partition_each_work_alike(tmp_path):
     emulator = published(4, 5)
     try:
