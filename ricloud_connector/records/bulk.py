@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime
 from typing import Protocol, TypeVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
@@ -21,9 +19,9 @@ import pyarrow.json as pj
 from ricloud_connector.records.columns import TIMESTAMP, Columns, usable
 from ricloud_connector.records.document import Fault, Record, parse_document
 from ricloud_connector.records.fitting import EXACT, as_moments
-from ricloud_connector.records.rows import schema_of
+from ricloud_connector.records.rows import Origin, meta_arrays, schema_of
 
-BLOCK_BYTES = 1024 * 1024
+BLOCK_BYTES = 512 * 1024
 """What one core reads at a time."""
 
 DOUBTED_BYTES = 64 * 1024
@@ -35,15 +33,9 @@ MAX_BLANKS = 1_000
 _LINE = f"ricloud_line_{secrets.token_hex(8)}"
 
 
-class Document(Protocol):
+class Document(Origin, Protocol):
     """The bytes of one result, and what its rows say of it."""
 
-    @property
-    def result_id(self) -> str: ...
-    @property
-    def date_created(self) -> datetime: ...
-    @property
-    def poll(self) -> str | None: ...
     @property
     def raw(self) -> bytes: ...
 
@@ -117,20 +109,8 @@ def bulk_table(documents: Sequence[Document], columns: Columns, blanks: Collecti
         arrays = [_typed(records.field(number), kind) for number, kind in enumerate(columns.values())]
     except (_Doubt, pa.ArrowException):
         return None
-    counts = data.value_lengths().to_numpy()
-    index = np.arange(len(records)) - np.repeat(np.cumsum(counts) - counts, counts)
-    owners = pa.array(np.repeat(np.arange(len(documents)), counts))
-    return pa.table(
-        [
-            pa.array([document.result_id for document in documents], pa.string()).take(owners),
-            pa.array(index, pa.int64()),
-            pa.array([document.date_created for document in documents], TIMESTAMP).take(owners),
-            pa.array([document.poll for document in documents], pa.string()).take(owners),
-            *arrays,
-            pa.nulls(len(records), pa.string()),
-        ],
-        schema=schema_of(columns),
-    )
+    meta = meta_arrays(documents, data.value_lengths().to_numpy())
+    return pa.table([*meta, *arrays, pa.nulls(len(records), pa.string())], schema=schema_of(columns))
 
 
 def _read(documents: Sequence[Document], columns: Columns, blanks: Collection[str]) -> pa.ListArray:

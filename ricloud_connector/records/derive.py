@@ -15,6 +15,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
+import pyarrow as pa
+
 from ricloud_connector.errors import SettingsError
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import NAMED_AT_MOST, DataFile, Rejection
@@ -103,6 +105,7 @@ class _Work:
 
 def _derive_part(work: _Work, derived: Derived) -> None:
     faults: list[Rejection] = []
+    pa.default_memory_pool().release_unused()  # what storing has left over comes first
     with ExitStack() as stack:
         opened = OpenRecords(work.lake, work.day, work.at, work.contracts)
         stack.callback(opened.close)

@@ -22,10 +22,10 @@ from ricloud_connector.records.part import Group, RecordsPart
 from ricloud_connector.records.rows import Built, Contract, Source, build_table
 from ricloud_connector.records.sources import Document
 
-FLUSH_BYTES = 16 * 1024 * 1024
+FLUSH_BYTES = 12 * 1024 * 1024
 """Bytes of JSON, of all feeds of a part together, that become row groups."""
 
-BATCH_BYTES = 2 * 1024 * 1024
+BATCH_BYTES = 3 * 1024 * 1024
 """Bytes of one feed's JSON that Arrow reads at once."""
 
 DECIDE_BYTES = 4 * 1024 * 1024

@@ -11,7 +11,8 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from itertools import accumulate, repeat
+from itertools import accumulate, chain, repeat
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -106,9 +107,12 @@ class Fitting:
         return None if value is None else self._aside(value, number, where)
 
     def _fit_floats(self, values: list[Any], where: Where) -> pa.Array:
-        if not set(map(type, values)) <= {float, _NONE}:
-            values = [self._float(value, number, where) for number, value in enumerate(values)]
-        floats = pa.array(values, pa.float64())
+        try:
+            if not set(map(type, values)) <= {float, int, _NONE}:
+                raise TypeError
+            floats = pa.array(values, pa.float64())  # which refuses an integer that is no 64-bit float
+        except (TypeError, OverflowError, pa.ArrowInvalid):
+            floats = pa.array([self._float(value, number, where) for number, value in enumerate(values)], pa.float64())
         self.greatest = max(self.greatest, pc.max(pc.abs(floats)).as_py() or 0.0)
         if self.greatest == math.inf:
             raise NotFinite
@@ -135,16 +139,17 @@ class Fitting:
 
     def _fit_struct(self, values: list[Any], kind: pa.StructType, where: Where) -> pa.Array:
         values = self._only(dict, values, where)
-        absent = pa.array([value is None for value in values], pa.bool_())
-        members = [_NOTHING if value is None else value for value in values]
+        absent = _absent(values)
+        members = values if absent is None else [_NOTHING if value is None else value for value in values]
         children = self._fit_members(members, {field.name: field.type for field in kind}, where)
         return pa.StructArray.from_arrays(children, fields=list(kind), mask=absent)
 
     def _fit_list(self, values: list[Any], kind: pa.ListType, where: Where) -> pa.Array:
         values = self._only(list, values, where)
-        absent = pa.array([value is None for value in values], pa.bool_())
-        offsets = list(accumulate((len(value) if value else 0 for value in values), initial=0))
-        elements = [element for value in values if value for element in value]
+        absent = _absent(values)
+        lists = values if absent is None else [value or () for value in values]
+        offsets = list(accumulate(map(len, lists), initial=0))
+        elements = list(chain.from_iterable(lists))
         inside = self._fit(elements, kind.value_type, _element(where, offsets))
         return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), inside, type=kind, mask=absent)
 
@@ -160,15 +165,15 @@ class Fitting:
     def _set_aside(self, members: Sequence[Record], known: Iterable[str], where: Where) -> None:
         """Keep aside the members of objects that are no columns: as faults, but for those whose names can be no column's."""
         names = frozenset(known)
-        if all(map(names.issuperset, members)):
+        fits = list(map(names.issuperset, members))
+        if all(fits):
             return
         taken = {name.casefold() for name in names} | (RESERVED if members is self._records else set())
-        for number, record in enumerate(members):
-            if not record.keys() <= names:
-                for name, value in record.items():
-                    if name not in names and value is not None:
-                        possible = usable(name) and name.casefold() not in taken
-                        self._keep(value, number, _member(where, name), fault=possible)
+        for number in [number for number, fit in enumerate(fits) if not fit]:
+            for name, value in members[number].items():
+                if name not in names and value is not None:
+                    possible = usable(name) and name.casefold() not in taken
+                    self._keep(value, number, _member(where, name), fault=possible)
 
     def _aside(self, value: Any, number: int, where: Where) -> Any:
         """The null that takes the place of a value that is kept aside."""
@@ -196,11 +201,18 @@ class Fitting:
                 self.greatest = max(self.greatest, abs(each))
 
 
+def _absent(values: list[Any]) -> pa.Array | None:
+    """Where there is no value; None where there is one everywhere."""
+    return pa.array([value is None for value in values], pa.bool_()) if None in values else None
+
+
 def _by_name(objects: Sequence[Record], names: Collection[str]) -> list[list[Any]]:
     """By name, the value of each object; None where it has none."""
-    if len(objects) > 1 and len(set(map(tuple, objects))) == 1:  # all the same names in the same order: nearly always
-        found = dict(zip(objects[0], zip(*map(dict.values, objects), strict=True), strict=True))
-        return [list(found[name]) if name in found else [None] * len(objects) for name in names]
+    if len(names) > 1 and objects:
+        try:  # every object has every name, nearly always
+            return list(map(list, zip(*map(itemgetter(*names), objects), strict=True)))
+        except KeyError:
+            pass
     return [list(map(dict.get, objects, repeat(name))) for name in names]
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from ricloud_connector.records.columns import RESERVED, TIMESTAMP, Columns
@@ -85,28 +86,41 @@ class Built:
     greatest: float
 
 
+class Origin(Protocol):
+    """What the rows of one result say of it."""
+
+    @property
+    def result_id(self) -> str: ...
+    @property
+    def date_created(self) -> datetime: ...
+    @property
+    def poll(self) -> str | None: ...
+
+
+def meta_arrays(origins: Sequence[Origin], counts: Sequence[int]) -> list[pa.Array]:
+    """The columns of ours, for so many records of each result."""
+    lengths = np.array(counts, np.int64)
+    owners = np.repeat(np.arange(len(lengths)), lengths)
+    index = np.arange(len(owners)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return [
+        pa.array([origin.result_id for origin in origins], pa.string()).take(pa.array(owners)),
+        pa.array(index, pa.int64()),
+        pa.array([origin.date_created for origin in origins], TIMESTAMP).take(pa.array(owners)),
+        pa.array([origin.poll for origin in origins], pa.string()).take(pa.array(owners)),
+    ]
+
+
 def build_table(sources: Iterable[Source], columns: Columns, *, refuse: bool = False) -> Built:
     """The rows of some results. `refuse` leaves out the records that hold anything that the columns cannot."""
     sources = list(sources)
     records = [record for source in sources for record in source.records]
-    counts = [len(source.records) for source in sources]
     fitting = Fitting(records)
     arrays = fitting.columns(columns)
-    index = [number for count in counts for number in range(count)]
-    table = pa.table(
-        [
-            pa.array([source.result_id for source in sources for _ in source.records], pa.string()),
-            pa.array(index, pa.int64()),
-            pa.array([source.date_created for source in sources for _ in source.records], TIMESTAMP),
-            pa.array([source.poll for source in sources for _ in source.records], pa.string()),
-            *arrays,
-            pa.array(fitting.extra_texts(), pa.string()),
-        ],
-        schema=schema_of(columns),
-    )
+    meta = meta_arrays(sources, [len(source.records) for source in sources])
+    table = pa.table([*meta, *arrays, pa.array(fitting.extra_texts(), pa.string())], schema=schema_of(columns))
     refused: dict[str, list[int]] = {}
     if refuse and fitting.bad:
-        ids = table.column("result_id").to_pylist()
+        ids, index = (table.column(name).to_pylist() for name in ("result_id", "record_index"))
         for row in sorted(fitting.bad):
             refused.setdefault(ids[row], []).append(index[row])
         table = table.filter(pa.array([row not in fitting.bad for row in range(len(records))], pa.bool_()))
