@@ -101,4 +101,4 @@ def test_an_object_of_1_gib_takes_no_more_memory_than_one_of_300_mib(s3: Seaweed
             peaks[mebibytes] = int(ended.stdout.rpartition("peak ")[2]) / 1024
             print(f"{lake}: {mebibytes} MiB in {time.monotonic() - started:.1f} s, peak RSS {peaks[mebibytes]:.0f} MB")
         content.unlink()
-    assert peaks[1024] < peaks[300] + 60
+    assert peaks[1024] < peaks[300] + 100  # one part of 256 MiB is in memory while it is created, and no more
