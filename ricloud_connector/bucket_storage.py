@@ -20,7 +20,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NoReturn
 
-from ricloud_connector.buckets import RANGES_AHEAD, Buckets, call, library, read_ranges
+from ricloud_connector.buckets import RANGES_AHEAD, Buckets, call, load_obstore, read_ranges
 from ricloud_connector.cloud import BucketUrl
 from ricloud_connector.disk import PART_NAME
 from ricloud_connector.errors import LakeError, SettingsError, UncertainCommit, UnreadablePart, UnsafeStore
@@ -69,7 +69,7 @@ class BucketStorage:
         return bool(self.folders(folder))
 
     def folders(self, folder: Place) -> list[str]:
-        found = self._ask(f"list {folder}", library().list_with_delimiter, _key(folder))
+        found = self._ask(f"list {folder}", load_obstore().list_with_delimiter, _key(folder))
         return sorted(str(prefix).rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"])
 
     def names(self, folder: Place) -> list[str]:
@@ -129,7 +129,7 @@ class BucketStorage:
         if kept is not None:
             return kept
         try:
-            answer = call(self._name, library().get, self._store(), _key(place))
+            answer = call(self._name, load_obstore().get, self._store(), _key(place))
             body: bytes = call(self._name, answer.bytes).to_bytes()
         except Refused as refused:
             raise OSError(refused.detail) from None
@@ -139,7 +139,7 @@ class BucketStorage:
     def replace(self, place: Place, staged: Path) -> None:
         body = staged.read_bytes()
         try:
-            call(self._name, library().put, self._store(), _key(place), body, use_multipart=False)
+            call(self._name, load_obstore().put, self._store(), _key(place), body, use_multipart=False)
         except Refused as refused:
             raise OSError(refused.detail) from None
         self._keep(place, body)
@@ -163,7 +163,7 @@ class BucketStorage:
 
     def _list(self, folder: Place) -> list[Any]:
         def collect(store: Any, key: str) -> list[Any]:
-            return [facts for chunk in library().list(store, key, chunk_size=1000) for facts in chunk]
+            return [facts for chunk in load_obstore().list(store, key, chunk_size=1000) for facts in chunk]
 
         found: list[Any] = self._ask(f"list {folder}", collect, _key(folder))
         return found
@@ -172,7 +172,7 @@ class BucketStorage:
         """Whether it was this call that created it. Raises: UncertainCommit where the bucket does not say; LakeError."""
         try:
             store = self._buckets.open(self._url.scheme, self._url.bucket, creating=True)
-            call(self._name, library().put, store, _key(target), body, mode="create", use_multipart=False)
+            call(self._name, load_obstore().put, store, _key(target), body, mode="create", use_multipart=False)
         except Refused as refused:
             if refused.kind is Kind.EXISTS:
                 return False
@@ -189,7 +189,7 @@ class BucketStorage:
             _raise(f"cannot read {file.path}", refused)
 
     def _read_range(self, file: DataFile, start: int, end: int) -> bytes:
-        data: bytes = self._ask(f"read {file.path}", library().get_range, _key(file.path), start=start, end=end).to_bytes()
+        data: bytes = self._ask(f"read {file.path}", load_obstore().get_range, _key(file.path), start=start, end=end).to_bytes()
         if len(data) != end - start:
             raise UnreadablePart(f"{file.path} is shorter than it was listed")
         return data
@@ -204,7 +204,7 @@ class BucketStorage:
             self._probe_create(target)
             if self._probe_create(target):
                 raise UnsafeStore(f"{self._name} creates an object a second time: nothing would be acknowledged safely")
-            if self._ask(f"read {target}", library().get, target.key).bytes().to_bytes() != _PROBE:
+            if self._ask(f"read {target}", load_obstore().get, target.key).bytes().to_bytes() != _PROBE:
                 raise UnsafeStore(f"{target} does not read back as it was written; if somebody else wrote it, remove it")
             if target.key not in {facts["path"] for facts in self._list(target.parent)}:
                 raise UnsafeStore(f"{self._name} does not list what it holds: nothing would be acknowledged safely")

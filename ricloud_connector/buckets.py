@@ -34,7 +34,7 @@ LONGEST_CREATE_S = 900
 
 
 @lru_cache(maxsize=1)
-def library() -> Any:
+def load_obstore() -> Any:
     """The module `obstore`. Raises: SettingsError that says how to install it."""
     if importlib.util.find_spec("obstore") is None:
         raise SettingsError("s3:// and gs:// need obstore; run: pip install 'ricloud-connector[buckets]'")
@@ -58,7 +58,7 @@ class Buckets:
     """
 
     def __init__(self, cloud: Cloud, *, stall_s: int = 60, retries: int = 2) -> None:
-        self._obstore = library()
+        self._obstore = load_obstore()
         self._cloud, self._stall_s, self._retries = cloud, stall_s, retries
         self._opened: dict[tuple[str, ...], Any] = {}
         self._lock = Lock()
@@ -165,7 +165,7 @@ def read_ranges(pool: ThreadPoolExecutor, bucket: str, store: Any, path: str, st
 
     def read(first: int) -> bytes:
         last = min(first + RANGE_BYTES, end)
-        data: bytes = call(bucket, library().get_range, store, path, start=first, end=last).to_bytes()
+        data: bytes = call(bucket, load_obstore().get_range, store, path, start=first, end=last).to_bytes()
         if len(data) != last - first:
             raise Refused(Kind.UNREACHABLE, f"{bucket} gave {len(data)} of {last - first} bytes")
         return data

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ricloud_connector.buckets import library
+from ricloud_connector.buckets import load_obstore
 from ricloud_connector.errors import RicloudError
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import AVAILABLE
@@ -64,7 +64,7 @@ def _ask(settings: Settings) -> str:
 
 
 def _buckets(settings: Settings) -> str:
-    library()
+    load_obstore()
     return f"contents are read from {', '.join(sorted(settings.policy.buckets))}, by {' then '.join(settings.policy.read)}"
 
 

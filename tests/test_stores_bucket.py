@@ -566,7 +566,7 @@ def test_endpoints_come_from_the_names_of_the_services() -> None:
 
 
 def test_without_obstore_the_line_to_install_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    buckets_module.library.cache_clear()
+    buckets_module.load_obstore.cache_clear()
     monkeypatch.setitem(sys.modules, "obstore", None)
     with (
         pytest.raises(SettingsError, match=r"pip install 'ricloud-connector\[buckets\]'"),
@@ -574,7 +574,7 @@ def test_without_obstore_the_line_to_install_it_is_said(tmp_path: Path, monkeypa
     ):
         pass
     monkeypatch.undo()
-    buckets_module.library.cache_clear()
+    buckets_module.load_obstore.cache_clear()
 
 
 def _closed_port() -> int:

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from threading import Event, Lock
 from typing import Any
 
-from ricloud_connector.buckets import RANGE_BYTES, Buckets, call, library, read_ranges
+from ricloud_connector.buckets import RANGE_BYTES, Buckets, call, load_obstore, read_ranges
 from ricloud_connector.errors import ContentError
 from ricloud_connector.location import BucketLocation
 from ricloud_connector.refusal import Kind, Refused
@@ -118,14 +118,14 @@ class BucketStore:
                 if self._stopped.is_set():
                     return
                 second = start + RANGE_BYTES
-                answer = call(bucket, library().get, store, path, options={"range": (start, second)})
+                answer = call(bucket, load_obstore().get, store, path, options={"range": (start, second)})
                 size = answer.meta["size"]
                 if self._fits(size, sink):
                     first = call(bucket, answer.bytes).to_bytes()
                     self._feed(chain([first], read_ranges(ranges, bucket, store, path, second, size)), sink)
             return
         options = {"range": {"offset": start}} if start else None
-        answer = call(bucket, library().get, store, path, options=options)
+        answer = call(bucket, load_obstore().get, store, path, options=options)
         if self._fits(answer.meta["size"], sink):
             self._feed(_chunks(bucket, answer, listed - start), sink)
 
