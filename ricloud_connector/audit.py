@@ -77,7 +77,7 @@ def audit(lake: Lake, days: list[date]) -> Iterator[tuple[date, int, list[Findin
         proven, findings = set[str](), list[Finding]()
         try:
             contents = lake.scan(CONTENTS, day)
-            for commit in read_back(contents, [part.number for part in contents.parts]):
+            for commit in read_back(contents, [part.number for part in contents.parts], md5=True):
                 proven |= commit.proven.keys()
             whole = contents.whole_results().column("result_id")
             findings += [

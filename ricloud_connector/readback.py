@@ -56,8 +56,10 @@ class VerifiedCommit:
         raise TypeError("a VerifiedCommit is neither copied nor pickled: proof does not travel, read back again")
 
 
-def read_back(partition: Partition, numbers: Iterable[int]) -> Iterator[VerifiedCommit]:
-    """Step 8, part by part: durable first, then read fresh, decoded, md5 and size of every content in it.
+def read_back(partition: Partition, numbers: Iterable[int], *, md5: bool = False) -> Iterator[VerifiedCommit]:
+    """Step 8, part by part: durable first, then read fresh, decoded, sha256 and size of every content in it.
+
+    `md5` is hashed as well where asked for: it was before the commit, and the sha256 is that of the same bytes.
 
     Raises: UnreadablePart at the first file that is not what was proven before it was committed; LakeError.
     """
@@ -70,7 +72,7 @@ def read_back(partition: Partition, numbers: Iterable[int]) -> Iterator[Verified
         together = [partition.parts[number] for number in partition.parts_with(file.number)]
         if not together:
             continue  # a beginning alone proves nothing; it is read with the end of its content
-        found = dict(prove_chunks(_settled_chunks(partition, together), str(file.path)))
+        found = dict(prove_chunks(_settled_chunks(partition, together), str(file.path), md5=md5))
         if found.keys() != partition.ids_in(file.number):
             raise UnreadablePart(
                 f"{file.path} holds other results than its index says. If the file is as it was written, remove the "
@@ -101,7 +103,7 @@ def prove_staged(staged: StagedPart) -> None:
         if md5.hexdigest() != staged.piece_md5:
             raise UnreadablePart(f"{staged.path} does not decode to the bytes that were written")
     elif staged.dataset is CONTENTS:
-        for _ in prove_chunks(chunks_of(groups, str(staged.path)), str(staged.path)):
+        for _ in prove_chunks(chunks_of(groups, str(staged.path)), str(staged.path), md5=True):
             pass
     else:
         for _ in groups:

@@ -78,30 +78,35 @@ class StoredChunk(NamedTuple):
     content: memoryview
 
 
-def prove_chunks(chunks: Iterable[StoredChunk], source: str) -> Iterator[tuple[str, Proven]]:
+def prove_chunks(chunks: Iterable[StoredChunk], source: str, *, md5: bool) -> Iterator[tuple[str, Proven]]:
     """Each result whose rows, in the order in which they stand, hash to the sha256 and the length that they claim.
 
-    That sha256 is the one of the bytes whose md5 was the listed one. Only whole results are yielded; what is claimed of md5
-    and size is compared with what is listed by `acknowledge.py`.
+    With `md5` they must hash to that too: so a file is proven before it is committed, which binds the two to each other and
+    to the bytes, and the sha256 alone proves ever after that the bytes are the same. Only whole results are yielded; what is
+    claimed of md5 and size is compared with what is listed by `acknowledge.py`.
 
     Raises: UnreadablePart, naming `source`, at the first row that is not what it claims to be.
     """
     head: StoredChunk | None = None
-    digest, size, expected_index = hashlib.sha256(), 0, 0
+    digest, listed, size, expected_index = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0, 0
     for chunk in chunks:
         result_id, index, count, checksum, sha256, listed_size, content = chunk
         if head is None:
             head, digest, size, expected_index = chunk, hashlib.sha256(content), 0, 0
+            listed = hashlib.md5(usedforsecurity=False)
         elif chunk[:1] + chunk[2:6] == head[:1] + head[2:6]:
             digest.update(content)
         else:
             expected_index = -1  # of another result, or of another version of this one
         if index != expected_index:
             raise UnreadablePart(f"{source}: chunk {index} of result {result_id!r} is out of place")
+        if md5:
+            listed.update(content)
         size += len(content)
         expected_index += 1
         if expected_index == count:
-            if size != listed_size or digest.hexdigest() != sha256 or checksum is None:
+            true = digest.hexdigest() == sha256 and (not md5 or listed.hexdigest() == checksum)
+            if size != listed_size or not true or checksum is None:
                 raise UnreadablePart(f"{source}: the bytes of result {result_id!r} are not those that were proven")
             yield result_id, Proven(checksum, listed_size)
             head = None

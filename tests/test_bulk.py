@@ -71,6 +71,14 @@ def agrees(raws: list[bytes], columns: Columns) -> bool:
     return True
 
 
+def columns_for(documents: list[list[Record]]) -> Columns:
+    """The columns that a feed has after these documents, one after the other."""
+    columns: dict[str, pa.DataType] = {}
+    for data in documents:
+        columns = add_columns(columns, infer_columns(data, columns))
+    return columns
+
+
 def agrees_quickly(raw: bytes, columns: Columns) -> bool:
     """Whether the quick decoder gave an answer that is not in doubt; it must be the strict one."""
     quick = parse_quickly(raw)
@@ -88,9 +96,7 @@ def agrees_quickly(raw: bytes, columns: Columns) -> bool:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(records, min_size=1, max_size=3), st.lists(records, max_size=2))
 def test_what_the_quick_decoder_reads_is_what_the_strict_one_reads(documents: list[list[Record]], others: list[list[Record]]):
-    columns: dict[str, pa.DataType] = {}
-    for data in documents + others:
-        columns = add_columns(columns, infer_columns(data, columns))
+    columns = columns_for(documents + others)
     for data in documents:
         agrees_quickly(json.dumps(json.loads(document(data)), separators=(",", ":")).encode(), columns)
 
@@ -98,9 +104,7 @@ def test_what_the_quick_decoder_reads_is_what_the_strict_one_reads(documents: li
 @settings(max_examples=60, deadline=None)
 @given(st.lists(records, min_size=1, max_size=3), st.lists(records, max_size=2))
 def test_what_arrow_reads_is_what_the_strict_way_reads(documents: list[list[Record]], others: list[list[Record]]):
-    columns: dict[str, pa.DataType] = {}
-    for data in documents + others:
-        columns = add_columns(columns, infer_columns(data, columns))
+    columns = columns_for(documents + others)
     agrees([document(data) for data in documents], columns)
 
 

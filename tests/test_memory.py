@@ -65,6 +65,23 @@ def test_records_of_20_000_json_results_stay_below_400_mb(tmp_path):
     assert peak < LIMIT_MB + 50
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_what_more_results_of_one_day_cost(tmp_path):
+    """By hand: what a run keeps of each result until its acknowledgement is confirmed."""
+    peaks = {}
+    created = datetime.now(UTC).replace(hour=0, minute=0, second=0)
+    for count in (20_000, 150_000):
+        with Emulator(results=0, days=1) as api:
+            for number in range(count):
+                api.add_result(content=number.to_bytes(64, "big"), date_created=created + timedelta(milliseconds=number))
+            peaks[count] = peak_mb(api, tmp_path / str(count))
+            assert len(api.acknowledged) == count
+    grown = (peaks[150_000] - peaks[20_000]) / 130_000 * 1024
+    print(f"peak RSS: {peaks[20_000]:.0f} MB at 20,000, {peaks[150_000]:.0f} MB at 150,000: {grown:.2f} KB a result")
+    assert grown < 2
+
+
 def test_a_content_of_many_chunks_costs_no_more_than_a_few(tmp_path):
     peaks = []
     for mebibytes in (16, 256):

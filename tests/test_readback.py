@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ricloud_connector.audit import audit
 from ricloud_connector.errors import LakeError, UnreadablePart
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import Proven
@@ -70,6 +71,26 @@ def test_only_contents_are_proof(lake: Lake) -> None:
     lake.commit_table(ACKNOWLEDGEMENTS, DAY, acknowledgement_rows("a"))
     with pytest.raises(TypeError):
         list(read_back(lake.scan(ACKNOWLEDGEMENTS, DAY), [0]))
+
+
+def test_a_content_under_another_ones_md5_is_found_before_it_is_committed_and_by_an_audit(lake: Lake, tmp_path: Path) -> None:
+    """The sha256 is that of its bytes, so that only the md5 tells that a row says of one content what is true of another."""
+    with pq.ParquetFile(stage(lake, small("a", "b")).path) as parquet:
+        rows, metadata = parquet.read(), parquet.schema_arrow.metadata
+    mixed = rows.set_column(
+        rows.schema.get_field_index("checksum"), rows.schema.field("checksum"), rows.column("checksum").take([1, 0])
+    )
+    path = tmp_path / "mixed.parquet"
+    pq.write_table(mixed.replace_schema_metadata(metadata), path)
+    with pytest.raises(UnreadablePart, match="are not those that were proven"):
+        prove_staged(StagedPart(CONTENTS, path, (fingerprint(mixed),)))
+    folder = lake.folder(CONTENTS, DAY)
+    assert isinstance(folder, Path)
+    folder.mkdir(parents=True)
+    path.rename(folder / "part-000000.parquet")
+    ((_, count, findings),) = audit(lake, [DAY])
+    assert (count, len(findings)) == (0, 1)
+    assert "are not those that were proven" in findings[0].detail
 
 
 # Proof cannot be made up

@@ -61,7 +61,7 @@ class Settlement:
         self._acknowledger = Acknowledger(run.client)
         self._reports: dict[date, list[tuple[Window, DayReport]]] = defaultdict(list)  # a day may come in many spans
         self._found: list[Confirmed] = []
-        self._sent = _NOTHING  # the ids of the present day that were acknowledged already
+        self._sent, self._sent_of = _NOTHING, date.min  # the ids of one day that were acknowledged already
 
     def send(self, day: date, span: Window, available: pa.Table, report: DayReport) -> None:
         """Read back what the lake holds of the available, and acknowledge that and nothing else.
@@ -75,7 +75,7 @@ class Settlement:
         if whole.num_rows:
             self._found += self._find_consumed(day, span, whole, available)
             self._send(partition, whole, available)
-        self._sent = _NOTHING
+        self._sent = _NOTHING  # an hour later in the same day is another turn
 
     def send_committed(self, day: date, span: Window, ids: Collection[str], available: pa.Table, report: DayReport) -> None:
         """Read back and acknowledge what this run has just committed, before its day is over. Raises: as `send`.
@@ -98,6 +98,8 @@ class Settlement:
             self._reports[day].append((span, report))
 
     def _send(self, partition: Partition, whole: pa.Table, available: pa.Table) -> None:
+        if partition.day != self._sent_of:  # the day before may have ended in an error, before its own `send`
+            self._sent, self._sent_of = _NOTHING, partition.day
         due = due_of(whole, available)
         due = due.filter(pc.invert(pc.is_in(due.column("result_id"), value_set=self._sent)))
         for commit in read_back(partition, due.column("part").unique().to_pylist()):
