@@ -28,6 +28,7 @@ from ricloud_connector.model import Rejection, Result, Window, id_of
 from ricloud_connector.redact import Secret, clean
 
 PAGE_LIMIT = 1000  # documented maximum of `limit`
+MAX_ITEMS = 100_000  # of one page: a server may ignore `limit`, but not by that much
 MAX_RETRY_AFTER_S = 300.0
 MAX_ERROR_BYTES = 65_536
 
@@ -107,6 +108,8 @@ def parse_page(status: int, headers: Mapping[str, str], body: bytes, *secrets: S
         raise UntrustedAnswer(f"GET /results: `data` is {shape_of(data)}, not a list")
     if not isinstance(has_more, bool):
         raise UntrustedAnswer(f"GET /results: `has_more` is {shape_of(has_more)}, not true or false")
+    if len(data) > MAX_ITEMS:
+        raise UntrustedAnswer(f"GET /results: a page of {len(data)} items; {PAGE_LIMIT} were asked for")
     items: list[Result | Rejection] = []
     cursor: str | None = None
     for item in data:

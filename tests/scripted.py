@@ -201,10 +201,13 @@ def rows_of(lake: Path, dataset: str) -> list[dict[str, Any]]:
 
 
 def contents_of(lake: Path) -> dict[str, list[bytes]]:
-    """The bytes stored for each result, as often as they are stored; of small contents."""
+    """The bytes stored for each result, as often as they are stored."""
     found: dict[str, list[bytes]] = {}
     for row in rows_of(lake, "contents"):
-        found.setdefault(row["result_id"], []).append(row["content"])
+        copies = found.setdefault(row["result_id"], [])
+        if row["chunk_index"] == 0:
+            copies.append(b"")
+        copies[-1] += row["content"]
     return found
 
 
