@@ -74,15 +74,23 @@ LISTS: dict[str, Callable[[], Steps]] = {
     "deflate": lambda: encoded("deflate", zlib.compress(bytes(50 * MIB), 9)),
     "brotli": lambda: encoded("br", b"\x8b\x00\x80" * 1000),
 }
+
+
+def document(data: bytes, count: int = 1) -> bytes:
+    return b'{"data": [%b], "metadata": {"count": %d}}' % (data, count)
+
+
 CONTENTS: dict[str, Callable[[], bytes]] = {
-    "records: lists": lambda: b'{"data": [' + b"[]," * (18 * MIB) + b"[]]}",
-    "records: objects": lambda: b'{"data": [' + b"{}," * (18 * MIB) + b"{}]}",
-    "records: few objects": lambda: b'{"data": [' + b"{}," * 2_400_000 + b"{}]}",
-    "records: numbers": lambda: b'{"data": [{"x": [' + b"1," * 4_800_000 + b"1]}]}",
-    "records: a wide text": lambda: b'{"data": [{"x": "' + WIDE * 1500 + b'"}]}',
-    "records: many columns": lambda: b'{"data": [{' + b",".join(b'"k%d": %d' % (n, n) for n in range(1_000_000)) + b"}]}",
-    "records: deep": lambda: b'{"data": [' + b"[" * MIB + b"]" * MIB + b"]}",
-    "records: gzip": lambda: compressed(1),
+    "lists": lambda: document(b"[]," * (18 * MIB) + b"[]"),
+    "objects": lambda: document(b"{}," * (18 * MIB) + b"{}"),
+    "millions of objects": lambda: document(b"{}," * 2_300_000 + b"{}", 2_300_001),
+    "numbers": lambda: document(b'{"x": [' + b"1," * 4_800_000 + b"1]}"),
+    "one wide text": lambda: document(b'{"x": "' + WIDE * 1500 + b'"}'),
+    "wide texts": lambda: document(b",".join([b'{"x": "' + WIDE + b'"}'] * 1500), 1500),
+    "many columns": lambda: document(b"{" + b",".join(b'"k%d": %d' % (n, n) for n in range(1_000_000)) + b"}"),
+    "other columns in each": lambda: document(b",".join(b'{"k%d": %d}' % (n, n) for n in range(500_000)), 500_000),
+    "deep": lambda: document(b"[" * MIB + b"]" * MIB),
+    "gzip": lambda: compressed(1),
 }
 
 
