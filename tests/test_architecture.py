@@ -23,6 +23,7 @@ LAYERS = [
         "bucket_storage",
         "disk",
         "storage",
+        "part_reader",
         "parts",
         "partition",
         "staging",
