@@ -102,7 +102,7 @@ class Settlement:
             self._sent, self._sent_of = _NOTHING, partition.day
         due = due_of(whole, available)
         due = due.filter(pc.invert(pc.is_in(due.column("result_id"), value_set=self._sent)))
-        for commit in read_back(partition, due.column("part").unique().to_pylist()):
+        for commit in read_back(partition, due.column("part").unique().to_pylist(), proofs=self._run.lake.proofs):
             in_part = due.filter(pc.equal(due.column("part"), commit.file.number))
             self._acknowledger.send(commit, _listed_of(in_part))
         self._sent = pa.concat_arrays([self._sent, due.column("result_id").combine_chunks()])

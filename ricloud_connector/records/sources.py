@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from ricloud_connector.contents import read_content_chunks
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import DataFile, Rejection
+from ricloud_connector.part_reader import read_chosen, read_groups
 from ricloud_connector.partition import Partition
-from ricloud_connector.parts import read_chosen, read_groups
 from ricloud_connector.records.document import Fault, looks_like_document
 from ricloud_connector.schemas import CONTENTS, RESULTS
 
