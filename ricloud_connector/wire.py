@@ -23,7 +23,7 @@ from ricloud_connector.errors import (
     TokenRefused,
     UntrustedAnswer,
 )
-from ricloud_connector.item import JsonReader, parse_item, shape_of
+from ricloud_connector.item import FEW_BYTES, JsonReader, parse_item, shape_of
 from ricloud_connector.model import Rejection, Result, Window, id_of
 from ricloud_connector.quick_page import read_quickly
 from ricloud_connector.redact import Secret, clean
@@ -101,7 +101,7 @@ def parse_page(status: int, headers: Mapping[str, str], body: bytes, *secrets: S
 
     Raises: UntrustedAnswer for a page that cannot be believed; TokenRefused, FilterRefused, ApiRefused, ApiUnavailable.
     """
-    quick = read_quickly(body) if status == 200 else None
+    quick = read_quickly(body) if status == 200 and len(body) <= FEW_BYTES else None
     if quick is not None:
         return Page(tuple(quick.items), quick.has_more, quick.items[-1].id)
     document, doubtful = _document(status, headers, body, *secrets)

@@ -94,7 +94,7 @@ def test_a_file_that_is_removed_is_derived_again(lake):
     assert table(lake).equals(before)
 
 
-def test_hostile_documents_are_quarantined_and_the_others_go_on(lake):
+def test_fault_171_hostile_documents_are_quarantined_and_the_others_go_on(lake):
     documents = {
         "no json": b"\x00\x01encrypted",
         "twice": b'{"data": [{"a": 1, "a": 2}], "metadata": {"count": 1}}',
