@@ -65,6 +65,7 @@ class RicloudClient:
     ) -> None:
         self.url = url.rstrip("/")
         self.requests = 0
+        self.last_date = ""  # what the API's clock showed in its last answer
         self._token = token
         self._deadline_s = deadline_s
         self._date_filter = date_filter
@@ -201,6 +202,7 @@ class RicloudClient:
                 encoding = response.headers.get("content-encoding", "identity")
                 if encoding.lower() not in ("identity", "gzip"):  # each that is stacked on another may be a thousandfold
                     raise UntrustedAnswer(f"{called}: the answer is encoded as {clean(encoding)!r}, which was not asked for")
+                self.last_date = response.headers.get("date", "")
                 for chunk in response.iter_bytes():
                     if len(body) <= LARGE_BODY_BYTES < len(body) + len(chunk):
                         alone.enter_context(self._large)

@@ -149,14 +149,15 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     try:
         seconds = float(value)
     except ValueError:
-        moment, now = _http_date(value), _http_date(headers.get("date", ""))
+        moment, now = http_date(value), http_date(headers.get("date", ""))
         if moment is None or now is None:
             return None
         seconds = (moment - now).total_seconds()
     return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
 
 
-def _http_date(text: str) -> datetime | None:
+def http_date(text: str) -> datetime | None:
+    """The moment in a `Date` header, or one like it; None for anything else."""
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):  # all of which its parser raises

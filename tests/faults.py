@@ -205,7 +205,8 @@ def cited_in(name: str) -> list[str]:
     numbers: list[str] = []
     for joint, number in re.findall(r"(to_)?(\d{3}b?)", found[1]):
         if joint:
-            numbers += [f"{each:03}" for each in range(int(numbers[-1]) + 1, int(number))]
+            between = (f"{each:03}" for each in range(int(numbers[-1]) + 1, int(number)))
+            numbers += [each for each in between if each in CATALOGUE]
         numbers.append(number)
     return numbers
 
