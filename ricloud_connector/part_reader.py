@@ -86,7 +86,8 @@ def read_chosen(path: Source, dataset: Dataset, choose: Callable[[pa.Table], pa.
         for group in range(parquet.num_row_groups):
             chosen = choose(parquet.read_row_group(group, columns=plain_columns(dataset.schema), use_threads=False))
             if chosen.true_count:
-                yield parquet.read_row_group(group, columns=names, use_threads=False).filter(chosen)
+                rows = parquet.read_row_group(group, columns=names, use_threads=False)
+                yield rows if chosen.true_count == len(chosen) else rows.filter(chosen)
 
 
 def chunks_of(groups: Iterable[pa.Table], name: str) -> Iterator[StoredChunks]:
