@@ -51,6 +51,7 @@ def assert_exact(
     *,
     acknowledged: bool = True,
     expected: Iterable[PublishedResult] | None = None,
+    engines: Iterable[str] = ("pyarrow", "duckdb", "polars"),
 ) -> None:
     """The lake holds the expected results (default: `provable`), each once, byte for byte, and no other content.
 
@@ -60,8 +61,8 @@ def assert_exact(
     """
     truth = {result.id: result for result in (provable(emulator) if expected is None else expected)}
     faults = [*_layout_faults(lake), *_chain_faults(lake)]
-    for engine, read in ENGINES.items():
-        tables = {dataset: read(lake, dataset) for dataset in _KEYS}
+    for engine in engines:
+        tables = {dataset: ENGINES[engine](lake, dataset) for dataset in _KEYS}
         found = [*_key_faults(tables), *_content_faults(tables["contents"], truth), *_results_faults(tables["results"], truth)]
         if acknowledged:
             found += _acknowledgement_faults(tables["acknowledgements"], truth)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from ricloud_connector import disk
@@ -184,6 +185,29 @@ def test_whatever_the_system_answers_the_error_is_ours(lake: Lake, monkeypatch: 
 
 
 # Folders that may not be written
+
+
+def test_fault_123_a_folder_above_the_lake_that_cannot_be_looked_at_is_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> bool:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr(Path, "is_mount", fail)
+    with pytest.raises(SettingsError, match=r"cannot look at .*: Input/output error"), opened_lake(tmp_path / "lake"):
+        pytest.fail("it opened")
+
+
+def test_fault_123_a_part_that_was_read_and_does_not_close_is_no_error(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    close = pq.ParquetFile.close
+
+    def fail(parquet: pq.ParquetFile, *arguments: object, **named: object) -> None:
+        close(parquet, *arguments, **named)
+        raise OSError("error closing file")
+
+    monkeypatch.setattr(pq.ParquetFile, "close", fail)
+    commit(lake, small(1))
+    assert stored(lake) == proven(small(1))
 
 
 def test_fault_124_a_lake_on_a_read_only_disk_is_refused_at_once(tmp_path: Path) -> None:
