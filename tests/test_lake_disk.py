@@ -108,7 +108,7 @@ def test_fault_122_opening_a_lake_on_a_full_disk_says_so(tmp_path: Path) -> None
 
 def test_fault_122_a_staging_file_that_cannot_be_read_is_a_clear_error(lake: Lake, tmp_path: Path) -> None:
     content = content_of("a", b"x")
-    gone = type(content)(content.result, content.sha256, tmp_path / "gone")
+    gone = type(content)(content.result, content.md5, content.sha256, tmp_path / "gone")
 
     def add_what_is_gone() -> None:
         with lake.writer(CONTENTS) as writer:
@@ -346,7 +346,7 @@ def test_fault_084_a_flip_between_the_rows_and_the_file_is_found_before_the_comm
     text = staged.path.read_bytes()
     wrong = stage(lake, small(2))
     staged.path.write_bytes(wrong.path.read_bytes())
-    with pytest.raises(UnreadablePart, match="does not decode to the rows"):
+    with pytest.raises(UnreadablePart, match="does not have the md5 that was proven"):
         lake.commit(DAY, staged)
     assert not staged.path.exists()
     staged.path.write_bytes(text[: len(text) // 2])
@@ -371,6 +371,20 @@ def test_a_staging_folder_goes_with_its_run(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), opened_staging(tmp_path / "run"):
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["fstat", "close"])
+def test_fault_123_a_staging_folder_that_cannot_be_removed_fails_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """`rmtree` raises what `fstat` does, whatever it was told to ignore."""
+
+    def fail(handle: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with opened_staging(tmp_path / "run"):
+        monkeypatch.setattr(os, name, fail)
+    monkeypatch.undo()
 
 
 def test_one_run_may_open_its_staging_folder_several_times_at_once(tmp_path: Path) -> None:
