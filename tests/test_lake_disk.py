@@ -14,7 +14,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from ricloud_connector import disk
 from ricloud_connector.errors import LakeError, SettingsError, UnreadablePart, UnsafeStore
 from ricloud_connector.lake import Lake
 from ricloud_connector.parts import ContentsWriter
@@ -327,15 +326,6 @@ def test_fault_135_a_probe_that_reads_back_as_something_else_is_refused(tmp_path
     probe.write_bytes(b"something else")
     with pytest.raises(UnsafeStore, match="does not read back"), opened_lake(tmp_path / "lake"):
         pass
-
-
-def test_a_commit_that_never_gets_its_turn_ends(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system whose listing never shows the name that it says is taken."""
-    monkeypatch.setattr(disk, "create", lambda *_: False)
-    monkeypatch.setattr("ricloud_connector.lake.MAX_RACES", 20)
-    with pytest.raises(LakeError, match="lost 20 races"):
-        commit(lake, small(1))
-    assert not list(lake.staging.iterdir())
 
 
 def test_fault_084_a_flip_between_the_rows_and_the_file_is_found_before_the_commit(
