@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import TypeVar
@@ -32,7 +34,8 @@ from ricloud_connector.redact import Secret, clean
 from ricloud_connector.transport import DeadlineTransport
 
 USER_AGENT = "ricloud-connector"
-MAX_BODY_BYTES = 256 * 1024 * 1024
+MAX_BODY_BYTES = 16 * 1024 * 1024  # a thousand results with all that they may hold; decoded, it may be twentyfold in memory
+LARGE_BODY_BYTES = 4 * 1024 * 1024  # above it one answer is read and parsed at a time, however many listings are under way
 MAX_DEMANDED_S = 300.0  # of waits that the server asks for, together, in one call
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
@@ -62,13 +65,20 @@ class RicloudClient:
     ) -> None:
         self.url = url.rstrip("/")
         self.requests = 0
+        self.last_date = ""  # what the API's clock showed in its last answer
         self._token = token
         self._deadline_s = deadline_s
         self._date_filter = date_filter
         self._sleep = sleep
+        self._large = threading.Lock()
         self._transport = DeadlineTransport(proxy=proxy)
         self._http = httpx.Client(
-            headers={"Authorization": f"Token {token.reveal()}", "Accept": "application/json", "User-Agent": USER_AGENT},
+            headers={
+                "Authorization": f"Token {token.reveal()}",
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip",
+                "User-Agent": USER_AGENT,
+            },
             timeout=httpx.Timeout(deadline_s, connect=min(connect_timeout_s, deadline_s)),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # httpx would keep those of every answer
             follow_redirects=False,
@@ -175,12 +185,13 @@ class RicloudClient:
         Those hold the answer, in which signed URLs stand, and a log that shows local variables would show them.
         """
         try:
-            return parse(*self._send(request), self._token)
+            with ExitStack() as alone:
+                return parse(*self._send(request, alone), self._token)
         except ApiError as error:
             error.__context__ = None
             return error.with_traceback(None)
 
-    def _send(self, request: wire.Request) -> tuple[int, Mapping[str, str], bytes]:
+    def _send(self, request: wire.Request, alone: ExitStack) -> tuple[int, Mapping[str, str], bytes]:
         self.requests += 1
         called = f"{request.method} {clean(request.path, limit=80)} at {clean(self.url)}"
         body = bytearray()
@@ -188,7 +199,13 @@ class RicloudClient:
             with self._http.stream(
                 request.method, self.url + request.path, params=request.params or None, json=request.json
             ) as response:
+                encoding = response.headers.get("content-encoding", "identity")
+                if encoding.lower() not in ("identity", "gzip"):  # each that is stacked on another may be a thousandfold
+                    raise UntrustedAnswer(f"{called}: the answer is encoded as {clean(encoding)!r}, which was not asked for")
+                self.last_date = response.headers.get("date", "")
                 for chunk in response.iter_bytes():
+                    if len(body) <= LARGE_BODY_BYTES < len(body) + len(chunk):
+                        alone.enter_context(self._large)
                     body += chunk
                     if len(body) > MAX_BODY_BYTES:
                         raise UntrustedAnswer(f"{called}: the answer is larger than {MAX_BODY_BYTES} bytes")

@@ -240,7 +240,7 @@ class LakeMachine(RuleBasedStateMachine):
 
 TestLakeMachine = LakeMachine.TestCase
 TestLakeMachine.settings = settings(
-    max_examples=70,
+    max_examples=40,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
