@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -86,7 +87,8 @@ def read_chosen(path: Source, dataset: Dataset, choose: Callable[[pa.Table], pa.
         for group in range(parquet.num_row_groups):
             chosen = choose(parquet.read_row_group(group, columns=plain_columns(dataset.schema), use_threads=False))
             if chosen.true_count:
-                yield parquet.read_row_group(group, columns=names, use_threads=False).filter(chosen)
+                rows = parquet.read_row_group(group, columns=names, use_threads=False)
+                yield rows if chosen.true_count == len(chosen) else rows.filter(chosen)
 
 
 def chunks_of(groups: Iterable[pa.Table], name: str) -> Iterator[StoredChunks]:
@@ -156,11 +158,15 @@ class _opened:  # noqa: N801  # reads as a verb: with _opened(path)
             for name in self._columns:
                 # Parquet's reader passes over a column that is not there, and reads another type as it comes.
                 if schema.names.count(name) != 1 or schema.field(name).type != self._dataset.schema.field(name).type:
-                    self._parquet.close()
+                    self._close()
                     raise UnreadablePart(f"{self._name} has no column {name} as {self._dataset.name} need it")
         return self._parquet
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._parquet.close()
+        self._close()
         if isinstance(error, _UNDECODABLE):
             raise UnreadablePart(f"{self._name} cannot be decoded: {error}") from error
+
+    def _close(self) -> None:
+        with suppress(OSError):  # what was read has come, and its checksums were right
+            self._parquet.close()

@@ -105,7 +105,7 @@ class ContentsWriter:
 
     def __init__(self, writer: PartWriter) -> None:
         self._writer = writer
-        self._columns: dict[str, list[Any]] = {name: [] for name in CONTENTS.schema.names}
+        self._rows: list[tuple[Any, ...]] = []
         self._pending_bytes = 0
 
     def add(self, content: Content) -> None:
@@ -130,7 +130,7 @@ class ContentsWriter:
             raise LakeError(f"cannot read the staging file {content.body}: {error.strerror}") from error
 
     def _add_chunk(self, result: Result, sha256: str, chunk: bytes, index: int, count: int) -> None:
-        if self._pending_bytes + len(chunk) > ROW_GROUP_BYTES or len(self._columns["result_id"]) >= ROW_GROUP_ROWS:
+        if self._pending_bytes + len(chunk) > ROW_GROUP_BYTES or len(self._rows) >= ROW_GROUP_ROWS:
             self.flush()
         values = (
             result.id,
@@ -144,16 +144,14 @@ class ContentsWriter:
             result.size,
             result.date_created,
         )
-        for column, value in zip(self._columns.values(), values, strict=True):
-            column.append(value)
+        self._rows.append(values)
         self._pending_bytes += len(chunk)
 
     def flush(self) -> None:
         """Write what is pending as one row group."""
-        if self._columns["result_id"]:
-            self._writer.write(pa.table(self._columns, schema=CONTENTS.schema))
-            self._columns = {name: [] for name in CONTENTS.schema.names}
-            self._pending_bytes = 0
+        if self._rows:
+            self._writer.write(pa.table([*zip(*self._rows, strict=True)], schema=CONTENTS.schema))
+            self._rows, self._pending_bytes = [], 0
 
 
 def chunk_count(content: Content) -> int:

@@ -10,7 +10,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ricloud_connector.disk import make_folder
@@ -36,8 +36,10 @@ def opened_staging(folder: Path) -> Iterator[Path]:
         _sweep(own)
         yield own
     finally:
-        shutil.rmtree(own, ignore_errors=True)  # what stays is swept by a later run
-        os.close(lock)
+        with suppress(OSError):  # of which `ignore_errors` lets some through; what stays is swept by a later run
+            shutil.rmtree(own, ignore_errors=True)
+        with suppress(OSError):  # the lock goes with the process at the latest
+            os.close(lock)
 
 
 def _sweep(own: Path) -> None:
