@@ -52,7 +52,7 @@ def read_quickly(body: bytes) -> QuickPage | None:
             return None
         _check_names(body, document, items)
         return QuickPage(list(map(Result, *_columns(items))), has_more)
-    except (_Doubt, orjson.JSONDecodeError, KeyError, TypeError):
+    except (_Doubt, ValueError, KeyError, TypeError):  # a ValueError of orjson, or of a 30th of February
         return None
 
 

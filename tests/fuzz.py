@@ -204,12 +204,12 @@ def read_cursor(body: bytes) -> None:
 
 
 def targets() -> list[Target]:
-    page = json.dumps({"data": [ITEM, {**ITEM, "id": 7}], "has_more": False, "url": "/results"}).encode()
+    page = json.dumps({"data": [ITEM, {**ITEM, "id": 7}], "has_more": False}, separators=(",", ":")).encode()
     noon = datetime(2026, 11, 20, 12, tzinfo=UTC)
     watch = Watch(newest=noon, seen={"5f0c": 7}, walk_since=noon, walk_newest=noon, pending={noon: 5}, asked={noon: noon})
     document = b'{"data": [{"text": "x", "at": "2026-11-20T12:00:00Z"}, {"deep": [{"a": 1.5}]}], "metadata": {"count": 2}}'
     return [
-        Target("pages", read_page, [page, json.dumps(ITEM).encode(), b'{"data": [], "has_more": true}']),
+        Target("pages", read_page, [page, json.dumps({"data": [ITEM], "has_more": True}).encode(), json.dumps(ITEM).encode()]),
         Target("errors", read_error, [b'{"error": "bad", "message": "zq9secret", "params": {"date_created": 1}}', b"<html>"]),
         Target("headers", read_header, [b"5", b"Fri, 20 Nov 2026 12:00:09 GMT\nFri, 20 Nov 2026 12:00:00 GMT"]),
         Target(

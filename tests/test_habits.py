@@ -1,4 +1,4 @@
-"""Habits that are easily lost: installs by hash, exceptions with reasons, a security page whose tests exist. Reads the checkout."""
+"""Habits that are easily lost: installs by hash, exceptions with reasons, a security page whose tests exist."""
 
 import re
 from pathlib import Path
