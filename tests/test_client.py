@@ -18,6 +18,7 @@ import certifi
 import pytest
 
 from ricloud_connector import client as client_module
+from ricloud_connector import wire
 from ricloud_connector.client import RicloudClient
 from ricloud_connector.errors import (
     ApiError,
@@ -320,6 +321,38 @@ def test_fault_040_an_answer_is_cut_where_it_becomes_too_large(monkeypatch):
         assert isinstance(error, UntrustedAnswer)
         assert "larger than 100000 bytes" in str(error)
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "deflate", "br", "zstd", "GZIP,identity"])
+def test_fault_068_encodings_that_were_not_asked_for_are_not_undone(encoding):
+    """Each that is stacked on another would be a thousandfold, in one piece."""
+    body = gzip.compress(gzip.compress(bytes(10_000_000)))
+    error, server = fail_list(reply(200, {"Content-Encoding": encoding}, body))
+    assert isinstance(error, UntrustedAnswer)
+    assert "encoded as" in str(error)
+    assert [request.headers["accept-encoding"] for request in server.requests] == ["gzip"]
+
+
+def test_fault_164_one_large_answer_is_read_at_a_time(monkeypatch):
+    """However many listings are under way: what they hold together is bounded."""
+    monkeypatch.setattr(client_module, "LARGE_BODY_BYTES", 50)
+    with HostileServer(GOOD_PAGE) as server, open_client(server) as client:
+        under_way, most = [], []
+
+        def parse(*_: object) -> None:
+            under_way.append(1)
+            most.append(len(under_way))
+            time.sleep(0.02)
+            under_way.pop()
+
+        threads = [
+            threading.Thread(target=client._ask, args=(wire.list_request(None, "available", None), parse)) for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert most == [1] * 8
 
 
 @pytest.fixture

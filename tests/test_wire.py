@@ -765,6 +765,19 @@ def test_the_second_look_changes_nothing_where_nothing_is_wrong(item):
         assert quick == parse_item(document, doubtful=True)
 
 
+def test_fault_164_a_page_of_too_many_items_is_not_believed():
+    with pytest.raises(UntrustedAnswer, match="a page of 100001 items; 1000 were asked for"):
+        parse_page(200, {}, b'{"has_more": false, "data": [' + b"null," * 100_000 + b"null]}")
+
+
+@pytest.mark.parametrize("value", [b"[],", b"{},", b"1,", b'"",'])
+def test_fault_164_a_document_of_too_many_values_is_not_parsed(value):
+    body = b'{"has_more": false, "data": [' + value * 2_100_000 + b"1]}"
+    with pytest.raises(UntrustedAnswer, match="more than 2000000 values") as caught:
+        parse_page(200, {}, body)
+    assert not caught.value.cut_short
+
+
 # The quick way
 
 
