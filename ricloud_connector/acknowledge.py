@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
+from ricloud_connector import overlap
 from ricloud_connector.client import RicloudClient
 from ricloud_connector.errors import ApiRefused, ApiUnavailable, TokenRefused
 from ricloud_connector.model import AVAILABLE, CONSUMED, EXPIRED, Proven, Rejection, Result, Window, id_of
@@ -112,7 +112,7 @@ class Acknowledger:
         if self._unanswered is not None:
             return
         self._stopped = False
-        with ThreadPoolExecutor(SENDERS) as pool:
+        with overlap.pool(SENDERS) as pool:
             futures = [pool.submit(self._send_or_stop, batch) for batch in _split(items, self._batch_ids)]
             try:
                 for future in futures:
@@ -197,7 +197,7 @@ def read_states(client: RicloudClient, ids: Sequence[str]) -> dict[str, str | No
 
     if not ids:
         return {}
-    with ThreadPoolExecutor(min(READERS, len(ids))) as pool:
+    with overlap.pool(min(READERS, len(ids))) as pool:
         return dict(zip(ids, pool.map(read, ids), strict=True))
 
 

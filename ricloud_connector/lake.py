@@ -42,13 +42,17 @@ MAX_RACES = 10_000
 
 
 class Lake:
-    """One lake of one organisation. `root` is an absolute folder or in a bucket; `origin` is the API's scheme, host and port.
+    """One lake of one organisation, in an absolute folder, a bucket or a store. `origin` is the API's scheme, host and port.
 
     What is under way lies on a local disk: below `scratch` for a lake in a bucket, else in the lake itself.
     """
 
-    def __init__(self, root: Path | BucketUrl, *, origin: str, run_id: str, scratch: Path | None = None) -> None:
-        self.storage: Storage = DiskStorage(root) if isinstance(root, Path) else BucketStorage(root, scratch)
+    def __init__(self, root: Path | BucketUrl | Storage, *, origin: str, run_id: str, scratch: Path | None = None) -> None:
+        if isinstance(root, Path):
+            root = DiskStorage(root)
+        elif isinstance(root, BucketUrl):
+            root = BucketStorage(root, scratch)
+        self.storage: Storage = root
         self.root: Place = self.storage.root
         self.data: Place = self.root / "data"
         self.control: Place = self.root / "control"

@@ -58,7 +58,7 @@ class Settlement:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._acknowledger = Acknowledger(run.client)
+        self._acknowledger = Acknowledger(run.client, sleep=run.sleep)
         self._reports: dict[date, list[tuple[Window, DayReport]]] = defaultdict(list)  # a day may come in many spans
         self._found: list[Confirmed] = []
         self._sent, self._sent_of = _NOTHING, date.min  # the ids of one day that were acknowledged already

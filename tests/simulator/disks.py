@@ -1,0 +1,141 @@
+"""A file system of which a power cut keeps only what was fsynced. Real files, on a real (memory) disk, told to forget.
+
+Every call of the connector's that others can see comes through `SimulatedKernel.__call__`. What is durable is written down
+beside it: the entries of a folder when the folder was synced, the bytes of a file when the file was. A power cut takes
+back the rest, or only some of it, as a journal that was half written out would.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ricloud_connector import disk
+from tests.simulator.processes import Died, Stage
+
+_NAMES = {
+    disk.flush: "fsync",
+    disk._make_folders: "mkdir",
+    os.link: "link",
+    os.unlink: "unlink",
+    os.replace: "replace",
+    os.scandir: "list",
+    os.listdir: "list",
+    os.stat: "stat",
+    Path.read_bytes: "read",
+    shutil.rmtree: "rmtree",
+}
+_FAILS = {"fsync": errno.EIO, "mkdir": errno.ENOSPC, "link": errno.ENOSPC, "replace": errno.ENOSPC}
+
+
+class SimulatedKernel:
+    """`base` is a folder that is durable; all below it is watched. `on_link` is told of each file that gets a name.
+
+    `quiet` is for a lake in a bucket: then nobody else sees what lies on this disk, and nothing befalls it.
+    """
+
+    def __init__(self, base: Path, stage: Stage, *, fault_rate: float = 0.0, quiet: bool = False) -> None:
+        self.base = base
+        self.fault_rate = fault_rate
+        self.on_link: Callable[[str], None] = lambda _: None
+        self._stage, self._quiet = stage, quiet
+        self._entries: dict[str, set[str]] = {}
+        self._bytes: set[int] = set()
+        self._poisoned: set[int] = set()
+        self._before: dict[str, bytes] = {}
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        kept = disk.kernel
+        disk.kernel = self
+        try:
+            yield
+        finally:
+            disk.kernel = kept
+
+    def __call__(self, function: Callable[..., Any], /, *arguments: Any) -> Any:
+        name = _NAMES[function]
+        stage = self._stage
+        if self._quiet:
+            if stage.current is not None and stage.current.dead:
+                raise Died
+            return None if name == "fsync" else function(*arguments)
+        shown = f"{name} {self._shown(arguments[-1] if name in ('link', 'replace') else arguments[0])}"
+
+        def do() -> Any:
+            if name in _FAILS and self.fault_rate and stage.befalls(f"disk: {name} fails", self.fault_rate):
+                if name == "fsync" and os.path.isfile(arguments[0]):
+                    self._poisoned.add(os.stat(arguments[0]).st_ino)
+                raise OSError(_FAILS[name], os.strerror(_FAILS[name]))
+            return self._do(name, function, arguments)
+
+        return stage.touch(shown, do)
+
+    def _do(self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        if name == "fsync":
+            self._flush(str(arguments[0]))
+            return None
+        if name == "replace":
+            target = str(arguments[1])
+            self._before[target] = Path(target).read_bytes() if os.path.exists(target) else b""
+        answer = function(*arguments)
+        if name == "link":
+            self.on_link(str(arguments[1]))
+        return answer
+
+    def _flush(self, path: str) -> None:
+        if os.path.isdir(path):
+            if path.startswith(str(self.base)):
+                self._entries[path] = set(os.listdir(path))
+            return
+        inode = os.stat(path).st_ino  # raises where there is nothing, as open does
+        if inode not in self._poisoned:  # after a failed fsync the pages count as clean, and are nowhere
+            self._bytes.add(inode)
+
+    def durable(self, path: str) -> bool:
+        """Whether a power cut now would leave the file, with all its bytes."""
+        if os.stat(path).st_ino not in self._bytes:
+            return False
+        above, base = path, str(self.base)
+        while above != base:
+            above, _, name = above.rpartition("/")
+            if name not in self._entries.get(above, ()):
+                return above == base and name in os.listdir(base) and base not in self._entries
+        return True
+
+    def cut_power(self, rng: random.Random) -> None:
+        """Take back what is not durable: all of it, or what a coin says."""
+        keeps = rng.choice([0.0, 0.0, 0.5, 0.9])
+        self._cut(str(self.base), rng, keeps)
+        self._poisoned.clear()
+
+    def _cut(self, folder: str, rng: random.Random, keeps: float) -> None:
+        known = self._entries.get(folder, set())
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name if "ricloud-run" not in entry.name else "")
+        for entry in found:
+            if entry.name not in known and rng.random() >= keeps:
+                shutil.rmtree(entry.path) if entry.is_dir() else os.unlink(entry.path)
+            elif entry.is_dir():
+                self._cut(entry.path, rng, keeps)
+            elif entry.inode() not in self._bytes:
+                self._tear(entry.path, rng)
+                self._bytes.add(entry.inode())
+        self._entries[folder] = set(os.listdir(folder))
+
+    def _tear(self, path: str, rng: random.Random) -> None:
+        """The bytes of a file that was never synced: none, some, zeros, what was there before, or all."""
+        body = Path(path).read_bytes()
+        found = rng.choice([b"", body[: rng.randrange(len(body) + 1)], bytes(len(body)), self._before.get(path, b""), body])
+        Path(path).write_bytes(found)
+
+    def _shown(self, path: Any) -> str:
+        text = str(path)
+        text = text.removeprefix(str(self.base)) if text.startswith(str(self.base)) else "above"
+        return "/".join(part if "ricloud-run" not in part else "staging" for part in text.split("/")) if "staging" not in text else "staged"
