@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 import re
 import sys
@@ -44,7 +45,7 @@ _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, er
 def make_folder(path: Path) -> None:
     """Make a folder and its parents; those that are new are durable when this returns. Raises: LakeError."""
     try:
-        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        missing = list(itertools.takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
         kernel(_make_folders, path)
     except OSError as error:
         raise LakeError(f"cannot make the folder {path}: {error.strerror}") from error

@@ -95,6 +95,13 @@ class Lake:
         folder = self.folder(dataset, day)
         return partition.scan(dataset, day, folder, storage=self.storage, cache=cache, scratch=self.staging, check=self._check)
 
+    def settle(self, dataset: Dataset, day: date) -> None:
+        """Make what a partition holds durable, whoever wrote it (rule 5): its files were before they got their names.
+
+        Raises: LakeError.
+        """
+        self.storage.settle_folder(self.folder(dataset, day))
+
     def writer(self, dataset: Dataset) -> PartWriter:
         """A new file in staging (step 4). Its footer says format, organisation and origin."""
         metadata = {

@@ -81,7 +81,7 @@ class Storage(Protocol):
         ...
 
     def settle_folder(self, folder: Place) -> None:
-        """Before parts of a folder are relied on (step 8): their names are durable."""
+        """Before parts of a folder are relied on (step 8): their names are durable, if there is such a folder."""
         ...
 
     def settled(self, file: DataFile) -> AbstractContextManager[Path]:
@@ -170,6 +170,8 @@ class DiskStorage:
 
     def settle_folder(self, folder: Place) -> None:
         path = _local(folder)
+        if not path.exists():
+            return
         for each in (path, *path.parents[:2]):  # created_date=, contents, data: `opened` saw to the rest
             disk.sync(each)
 

@@ -14,7 +14,7 @@ from ricloud_connector.ingest.run import DayReport, Run
 from ricloud_connector.model import AVAILABLE, NAMED_AT_MOST, Rejection, Result, Window
 from ricloud_connector.partition import Partition
 from ricloud_connector.readback import read_back
-from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, acknowledgement_rows
+from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, RESULTS, acknowledgement_rows
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING = pa.array([], pa.string())
@@ -102,6 +102,8 @@ class Settlement:
             self._sent, self._sent_of = _NOTHING, partition.day
         due = due_of(whole, available)
         due = due.filter(pc.invert(pc.is_in(due.column("result_id"), value_set=self._sent)))
+        if due.num_rows:  # the API lists them no more: the row of a result that another run wrote must not be lost then
+            self._run.lake.settle(RESULTS, partition.day)
         for commit in read_back(partition, due.column("part").unique().to_pylist()):
             in_part = due.filter(pc.equal(due.column("part"), commit.file.number))
             self._acknowledger.send(commit, _listed_of(in_part))

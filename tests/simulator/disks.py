@@ -31,6 +31,7 @@ _NAMES = {
     Path.read_bytes: "read",
     shutil.rmtree: "rmtree",
 }
+_OF_TWO = frozenset({"link", "replace"})
 _FAILS = {"fsync": errno.EIO, "mkdir": errno.ENOSPC, "link": errno.ENOSPC, "replace": errno.ENOSPC}
 
 
@@ -41,7 +42,7 @@ class SimulatedKernel:
     """
 
     def __init__(self, base: Path, stage: Stage, *, fault_rate: float = 0.0, quiet: bool = False) -> None:
-        self.base = base
+        self.base, self._base = base, str(base)
         self.fault_rate = fault_rate
         self.on_link: Callable[[str], None] = lambda _: None
         self._stage, self._quiet = stage, quiet
@@ -66,7 +67,9 @@ class SimulatedKernel:
             if stage.current is not None and stage.current.dead:
                 raise Died
             return None if name == "fsync" else function(*arguments)
-        shown = f"{name} {self._shown(arguments[-1] if name in ('link', 'replace') else arguments[0])}"
+        path = str(arguments[1] if name in _OF_TWO else arguments[0])
+        if not path.startswith(self._base):
+            return None if name == "fsync" else function(*arguments)  # above the lake nothing is at stake
 
         def do() -> Any:
             if name in _FAILS and self.fault_rate and stage.befalls(f"disk: {name} fails", self.fault_rate):
@@ -75,7 +78,7 @@ class SimulatedKernel:
                 raise OSError(_FAILS[name], os.strerror(_FAILS[name]))
             return self._do(name, function, arguments)
 
-        return stage.touch(shown, do)
+        return stage.touch(name if stage.trace is None else f"{name} {self._shown(path)}", do)
 
     def _do(self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         if name == "fsync":
@@ -91,8 +94,7 @@ class SimulatedKernel:
 
     def _flush(self, path: str) -> None:
         if os.path.isdir(path):
-            if path.startswith(str(self.base)):
-                self._entries[path] = set(os.listdir(path))
+            self._entries[path] = set(os.listdir(path))
             return
         inode = os.stat(path).st_ino  # raises where there is nothing, as open does
         if inode not in self._poisoned:  # after a failed fsync the pages count as clean, and are nowhere
@@ -135,7 +137,6 @@ class SimulatedKernel:
         found = rng.choice([b"", body[: rng.randrange(len(body) + 1)], bytes(len(body)), self._before.get(path, b""), body])
         Path(path).write_bytes(found)
 
-    def _shown(self, path: Any) -> str:
-        text = str(path)
-        text = text.removeprefix(str(self.base)) if text.startswith(str(self.base)) else "above"
-        return "/".join(part if "ricloud-run" not in part else "staging" for part in text.split("/")) if "staging" not in text else "staged"
+    def _shown(self, path: str) -> str:
+        """A path below the base, without the random names of what is staged."""
+        return "staged" if "/staging/" in path else path.removeprefix(self._base)

@@ -60,6 +60,12 @@ class SimulatedObjects:
             self._stage.say(f"    a late write of {key} arrives")
             self._write(key, body)
 
+    def come_to_rest(self) -> None:
+        """Late writes arrive, and lists show everything."""
+        self.arrive(all_of_them=True)
+        for kept in self.objects.values():
+            kept.hidden = 0
+
     def _ask(self, verb: str, key: str, named: dict[str, Any]) -> Any:
         self.arrive()
         befalls, rate = self._stage.befalls, self.fault_rate

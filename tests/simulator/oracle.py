@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tests.simulator.columnar import read_rows
 from tests.simulator.servers import Published
 
 _PART = re.compile(r"/?data/(\w+)(/ricloud_feed=[^/]+)?/created_date=(\d{4}-\d\d-\d\d)/part-(\d{6})\.parquet", re.ASCII)
@@ -80,7 +81,10 @@ class Oracle:
 
     def _keys_of(self, dataset: str, day: str, path: str, body: bytes) -> tuple[str, ...]:
         try:
-            rows = pq.read_table(pa.BufferReader(body), use_threads=False, page_checksum_verification=True).to_pylist()
+            rows = read_rows(body)
+            if rows is None:
+                with pq.ParquetFile(pa.BufferReader(body), page_checksum_verification=True) as parquet:
+                    rows = parquet.read(use_threads=False).to_pylist()
         except (OSError, pa.ArrowException) as error:
             raise Violation("corrupt", f"{path} cannot be read: {error}") from error
         names = [row["id" if dataset == "results" else "result_id"] for row in rows]

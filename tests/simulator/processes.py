@@ -35,6 +35,13 @@ class Death:
     power: bool = False
 
 
+def _closed() -> Any:
+    """A lock that is held: whoever wants it waits until somebody opens it. Cheaper than a semaphore."""
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
 @dataclass(slots=True, eq=False)
 class Process:
     """`touches` counts what it did; `outcome` is what it raised, if anything."""
@@ -45,7 +52,7 @@ class Process:
     dead: bool = False
     ended: bool = False
     outcome: BaseException | None = None
-    turn: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    turn: Any = field(default_factory=_closed)
 
 
 MAX_TOUCHES = 20_000
@@ -70,7 +77,7 @@ class Stage:
         self.on_power_cut: Callable[[], None] = lambda: None
         self.power_is_cut = False
         self._running: list[Process] = []
-        self._everything_over = threading.Semaphore(0)
+        self._everything_over = _closed()
 
     # Time
 

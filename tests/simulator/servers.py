@@ -112,6 +112,11 @@ class SimulatedApi:
             return self._acknowledge_batch(request.json["ids"])
         return self._retrieve(unquote(request.path.removeprefix("/results/")))
 
+    def come_to_rest(self) -> None:
+        """Every acknowledgement is seen by everybody."""
+        for result in self.results.values():
+            result.lag = 0
+
     # Lists
 
     def _list(self, params: dict[str, str]) -> Answer:
@@ -128,7 +133,11 @@ class SimulatedApi:
         if spans and self.date_filter == "apply":
             since, until = (datetime.fromisoformat(text) for _, text in spans)
             found = [result for result in found if since <= result.created < until]
-        if after is not None and self.fault_rate and self._stage.befalls("API: an item again on the next page", self.fault_rate):
+        if (
+            after is not None
+            and self.fault_rate
+            and self._stage.befalls("API: an item again on the next page", self.fault_rate)
+        ):
             found = [self.results[after], *found]
         limit = min(int(params["limit"]), self.page)
         data = [self._rendered(result) for result in found[:limit]]
