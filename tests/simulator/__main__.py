@@ -37,9 +37,8 @@ def main() -> int:
                 failure = failed
                 break
     seconds = time.monotonic() - started
-    print(
-        f"{histories} histories from seed {arguments.seed}, {touches} calls of store and API, {arguments.jobs} jobs, {seconds:.1f} s"
-    )
+    print(f"{histories} histories from seed {arguments.seed} by {arguments.jobs} jobs in {seconds:.1f} s")
+    print(f"{touches:10} calls of store and API")
     for kind, count in sorted(counted.items()):
         print(f"{count:10} {kind}")
     print(f"{sum(counted.values()):10} in all")

@@ -38,14 +38,16 @@ _FAILS = {"fsync": errno.EIO, "mkdir": errno.ENOSPC, "link": errno.ENOSPC, "repl
 class SimulatedKernel:
     """`base` is a folder that is durable; all below it is watched. `on_link` is told of each file that gets a name.
 
-    `quiet` is for a lake in a bucket: then nobody else sees what lies on this disk, and nothing befalls it.
+    `keeps` is how much of what is not durable survives a power cut, None where chance decides. `fsync` does that on the
+    real disk as well. `quiet` is for a lake in a bucket: then nobody else sees what lies here, and nothing befalls it.
     """
 
-    def __init__(self, base: Path, stage: Stage, *, fault_rate: float = 0.0, quiet: bool = False) -> None:
+    def __init__(self, base: Path, stage: Stage, *, fault_rate: float = 0.0, quiet: bool = False, fsync: bool = False) -> None:
         self.base, self._base = base, str(base)
         self.fault_rate = fault_rate
+        self.keeps: float | None = None
         self.on_link: Callable[[str], None] = lambda _: None
-        self._stage, self._quiet = stage, quiet
+        self._stage, self._quiet, self._fsync = stage, quiet, fsync
         self._entries: dict[str, set[str]] = {}
         self._bytes: set[int] = set()
         self._poisoned: set[int] = set()
@@ -78,11 +80,35 @@ class SimulatedKernel:
                 raise OSError(_FAILS[name], os.strerror(_FAILS[name]))
             return self._do(name, function, arguments)
 
-        return stage.touch(name if stage.trace is None else f"{name} {self._shown(path)}", do)
+        def torn() -> None:
+            """Of a cache that is being replaced half of the bytes."""
+            function(*arguments)
+            body = Path(path).read_bytes()
+            Path(path).write_bytes(body[: len(body) // 2])
+
+        return stage.touch(
+            name if stage.trace is None else f"{name} {self._shown(path)}",
+            do,
+            changes=self._alters(name, path),
+            torn=torn if name == "replace" else None,
+            lost=OSError(errno.EIO, "simulated: done, and said to have failed") if name in _FAILS else None,
+        )
+
+    def _alters(self, name: str, path: str) -> bool:
+        """Whether a call changes what others see, or what a power cut leaves."""
+        if "/staging" in path and name != "link":
+            return False  # nobody else looks there
+        if name == "fsync":
+            if os.path.isdir(path):
+                return self._entries.get(path) != set(os.listdir(path))
+            return os.path.exists(path) and os.stat(path).st_ino not in self._bytes
+        return name == "replace" or (name in ("mkdir", "link") and not os.path.exists(path))
 
     def _do(self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         if name == "fsync":
             self._flush(str(arguments[0]))
+            if self._fsync:
+                function(*arguments)
             return None
         if name == "replace":
             target = str(arguments[1])
@@ -108,12 +134,12 @@ class SimulatedKernel:
         while above != base:
             above, _, name = above.rpartition("/")
             if name not in self._entries.get(above, ()):
-                return above == base and name in os.listdir(base) and base not in self._entries
+                return False
         return True
 
     def cut_power(self, rng: random.Random) -> None:
         """Take back what is not durable: all of it, or what a coin says."""
-        keeps = rng.choice([0.0, 0.0, 0.5, 0.9])
+        keeps = rng.choice([0.0, 0.0, 0.5, 0.9]) if self.keeps is None else self.keeps
         self._cut(str(self.base), rng, keeps)
         self._poisoned.clear()
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,7 +49,7 @@ FIRST_DAY = date(2026, 11, 20)
 POLICY = Policy(content_hosts=frozenset({CONTENT_HOST}))
 FLAWS = ("gone", "changed bytes", "wrong size", "no md5", "no place")
 ORIGIN = "https://api.test"
-_NO_RECORDS = SimpleNamespace(rows={}, rejections=())
+NO_RECORDS = SimpleNamespace(rows={}, rejections=())
 _TYPED = ("LakeError: ", "UnreadablePart: ", "BrokenChain: ")
 
 
@@ -125,9 +126,7 @@ class World:
     def run_together(self, processes: list[Process], days: list[list[date]], halves: list[bool]) -> None:
         """Runs at once, some of which may die. Raises: Violation; what a run raised that is no error of the connector's."""
         together = list(zip(processes, days, halves, strict=True))
-        self.stage.run(
-            [(process, lambda p=process, d=span, h=half: self.start(p, d, halves=h)) for process, span, half in together]
-        )
+        self.stage.run([(process, partial(self.start, process, span, halves=half)) for process, span, half in together])
         for process in processes:
             self._judge(process.outcome)
 
@@ -291,7 +290,7 @@ class _History:
             world.objects.stale = rng.choice([0.0, 0.0, 0.3])
         world.stage.switching = rng.choice([0.05, 0.15, 0.4])
         if rng.random() < 0.9:
-            patch.setattr(ingest, "derive_records", lambda *_, **__: _NO_RECORDS)  # they are made of what is settled
+            patch.setattr(ingest, "derive_records", lambda *_, **__: NO_RECORDS)  # they are made of what is settled
             patch.setattr(parts, "pq", STAND_IN)
         patch.setattr(acknowledge, "READ_EACH_UP_TO", rng.choice([20, 20, 2, 0]))
         patch.setattr(open_parts, "PART_ROWS", rng.choice([100_000] * 6 + [1, 2]))

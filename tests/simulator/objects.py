@@ -44,13 +44,13 @@ class SimulatedObjects:
 
     def __call__(self, verb: str, key: str, /, **named: Any) -> Any:
         if verb != "create":
-            return self._stage.touch(f"{verb} {key}", lambda: self._ask(verb, key, named))
+            return self._stage.touch(f"{verb} {key}", lambda: self._ask(verb, key, named), changes=verb == "put", lost=_lost())
         body = bytes(named["body"])  # a request in flight holds what it was given
 
         def torn() -> None:
             self._delay(key, body)
 
-        return self._stage.touch(f"create {key}", lambda: self._create(key, body), torn)
+        return self._stage.touch(f"create {key}", lambda: self._create(key, body), changes=True, torn=torn, lost=_lost())
 
     def arrive(self, *, all_of_them: bool = False) -> None:
         """Let late writes arrive whose time has come."""
@@ -151,3 +151,7 @@ class SimulatedObjects:
 
     def _now(self) -> datetime:
         return EPOCH + timedelta(seconds=self._stage.seconds)
+
+
+def _lost() -> Refused:
+    return Refused(Kind.UNREACHABLE, "simulated: no answer")

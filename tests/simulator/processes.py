@@ -11,6 +11,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,11 +29,16 @@ class Stuck(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """At its how-manieth touch a process dies, and at which moment of it. With `power` all die, and volatile state is lost."""
+    """At its how-manieth touch a process dies, and at which moment of it. With `power` all die, and volatile state is lost.
+
+    With `of_changes` only touches count that change something, and to be torn only those that can be. Where the reply is
+    lost the process lives, and is told of an error although everything was done.
+    """
 
     touch: int
     moment: str = BEFORE
     power: bool = False
+    of_changes: bool = False
 
 
 def _closed() -> Any:
@@ -44,15 +50,25 @@ def _closed() -> Any:
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """`touches` counts what it did; `outcome` is what it raised, if anything."""
+    """`touches` counts what it did, `changes` and `tearable` some of those; `outcome` is what it raised, if anything."""
 
     name: str
     death: Death | None = None
     touches: int = 0
+    changes: int = 0
+    tearable: int = 0
     dead: bool = False
     ended: bool = False
     outcome: BaseException | None = None
     turn: Any = field(default_factory=_closed)
+
+
+def _due(process: Process, death: Death, *, changes: bool, tearable: bool) -> bool:
+    if not death.of_changes:
+        return process.touches == death.touch
+    if death.moment == TORN:
+        return changes and tearable and process.tearable == death.touch
+    return changes and process.changes == death.touch
 
 
 MAX_TOUCHES = 20_000
@@ -105,8 +121,19 @@ class Stage:
 
     # Touching
 
-    def touch(self, what: str, do: Callable[[], Any], torn: Callable[[], Any] | None = None) -> Any:
-        """Do something that others can see. `torn` does a part of it. Raises: Died, and what `do` raises."""
+    def touch(
+        self,
+        what: str,
+        do: Callable[[], Any],
+        *,
+        changes: bool = False,
+        torn: Callable[[], Any] | None = None,
+        lost: Exception | None = None,
+    ) -> Any:
+        """Do something that others can see. `torn` does a part of it, `lost` is what is told when the reply is lost.
+
+        Raises: Died, and what `do` raises.
+        """
         process = self.current
         if process is None:
             return do()
@@ -115,6 +142,8 @@ class Stage:
         if len(self._running) > 1 and self.rng.random() < self.switching:
             self._hand_over(process)
         process.touches += 1
+        process.changes += changes
+        process.tearable += changes and torn is not None
         self.touches += 1
         self.seconds += 0.01
         if self.trace is not None:
@@ -122,17 +151,19 @@ class Stage:
         if process.touches > MAX_TOUCHES:
             raise Stuck(f"{process.name} has touched the world {MAX_TOUCHES} times")
         death = process.death
-        if death is None or process.touches != death.touch:
+        if death is None or not _due(process, death, changes=changes, tearable=torn is not None):
             return do()
+        if death.moment == LOST and lost is not None:
+            process.death = None
+            do()
+            self.counted["reply lost"] += 1
+            self.say("    done, and the reply is lost")
+            raise lost
         if death.moment == TORN and torn is not None:
             torn()
-        elif death.moment == LOST:
-            do()
-        elif death.moment == AFTER:
-            answer = do()
-            # It knows the answer, and dies before it can touch anything more.
-            process.death = Death(death.touch + 1, BEFORE, power=death.power)
-            return answer
+        elif death.moment in (AFTER, LOST):
+            with suppress(Exception):  # what it was refused it does not live to see
+                do()
         self._die(process, death)
         raise Died
 

@@ -81,8 +81,12 @@ class SimulatedApi:
             def torn() -> None:
                 self._acknowledge(ids, ids[: len(ids) // 2])
 
-            return self._stage.touch(shown, lambda: self._answer(request), torn)  # type: ignore[no-any-return]
-        return self._stage.touch(shown, lambda: self._answer(request))  # type: ignore[no-any-return]
+            return self._stage.touch(  # type: ignore[no-any-return]
+                shown, lambda: self._answer(request), changes=True, torn=torn, lost=ApiUnavailable("simulated: no answer")
+            )
+        return self._stage.touch(  # type: ignore[no-any-return]
+            shown, lambda: self._answer(request), lost=ApiUnavailable("simulated: no answer")
+        )
 
     def _answer(self, request: wire.Request) -> Answer:
         befalls, rate = self._stage.befalls, self.fault_rate
@@ -133,11 +137,8 @@ class SimulatedApi:
         if spans and self.date_filter == "apply":
             since, until = (datetime.fromisoformat(text) for _, text in spans)
             found = [result for result in found if since <= result.created < until]
-        if (
-            after is not None
-            and self.fault_rate
-            and self._stage.befalls("API: an item again on the next page", self.fault_rate)
-        ):
+        again = "API: an item again on the next page"
+        if after is not None and self.fault_rate and self._stage.befalls(again, self.fault_rate):
             found = [self.results[after], *found]
         limit = min(int(params["limit"]), self.page)
         data = [self._rendered(result) for result in found[:limit]]
