@@ -18,7 +18,7 @@ import pytest
 
 from tests.simulator.history import play, play_all, simulated
 from tests.simulator.oracle import Violation
-from tests.simulator.points import double_deaths, single_deaths
+from tests.simulator.points import deaths_and_then_a_power_cut, double_deaths, single_deaths
 from tests.simulator.processes import MOMENTS
 
 ROOT = Path(__file__).parent.parent
@@ -91,6 +91,11 @@ def test_nothing_of_the_connector_runs_beside_a_simulated_run(folder: Path, monk
     monkeypatch.setattr(threading.Thread, "start", watched)
     for seed in range(20):
         play(seed, folder)
+
+
+def test_what_a_run_relied_on_survives_a_power_cut_whoever_wrote_it(folder: Path) -> None:
+    """The row of a result in the results dataset too: once its content is acknowledged, the API lists it no more."""
+    assert deaths_and_then_a_power_cut(folder) > 30
 
 
 @pytest.mark.ci

@@ -96,11 +96,11 @@ def asked_of(client: RicloudClient) -> Iterator[Any]:
 
     yield from lists()
     for name in ("1", "r3", "r9", "unknown"):
-        yield tried(lambda name=name: plain(client.retrieve_result(name)))  # type: ignore[misc]
-    yield tried(lambda: list(client.list_results(day, after_id="unknown")))
+        yield tried(lambda name=name: plain(client.retrieve_result(name)))
+    yield [plain(item) for item in client.list_results(day, after_id="unknown")]
     yield [plain(item) for item in client.list_results(day, after_id="1")]
     for ids in ([1, "r3"], [1, 2, "unknown"], ["unknown"]):
-        yield tried(lambda ids=ids: client.send_acknowledgements(ids))  # type: ignore[misc]
+        yield tried(lambda ids=ids: client.send_acknowledgements(ids))
         yield from lists()
     yield tried(lambda: plain(client.retrieve_result("r3")))
 

@@ -29,7 +29,7 @@ from ricloud_connector import acknowledge, ingest, parts
 from ricloud_connector.bucket_storage import BucketStorage
 from ricloud_connector.client import RicloudClient
 from ricloud_connector.cloud import BucketUrl, Cloud
-from ricloud_connector.errors import RicloudError
+from ricloud_connector.errors import LakeError, RicloudError
 from ricloud_connector.fetch import Fetcher
 from ricloud_connector.ingest import Run, acknowledge_results, ingest_results, open_parts, store_results
 from ricloud_connector.lake import Lake
@@ -65,15 +65,29 @@ class World:
         self.oracle = Oracle(self.api.results, BucketFiles(self.objects) if self.objects else DiskFiles(self.kernel, self.root))
         self.api.on_acknowledge = self.oracle.received
         if self.objects is not None:
-            self.objects.on_create = self.oracle.appeared
+            self.objects.on_create = self._appeared
         else:
-            self.kernel.on_link = lambda path: self.oracle.appeared(path.removeprefix(f"{self.root}/"))
+            self.kernel.on_link = lambda path: self._appeared(path.removeprefix(f"{self.root}/"))
+        self.rots = 0.0
         stage.on_power_cut = self._cut_power
         self._runs = 0
 
     @property
     def root(self) -> Path:
         return self.base / "new" / "lake"
+
+    def _appeared(self, path: str) -> None:
+        """A file has got its name; in some histories its medium is bad, and a byte of it is another from now on."""
+        self.oracle.appeared(path)
+        if path.startswith("data/") and self.rots and self.stage.befalls("store: a file rots", self.rots):
+            self.oracle.rotten.add(path)
+            place = self.stage.rng.random()
+            if self.objects is not None:
+                kept = self.objects.objects[path]
+                kept.body = _spoilt(kept.body, place)
+            else:
+                body = (self.root / path).read_bytes()
+                (self.root / path).write_bytes(_spoilt(body, place))
 
     def publish(self, number: int, moment: datetime, data: bytes, flaw: str | None = None) -> Published:
         checksum: str | None = hashlib.md5(data).hexdigest()
@@ -149,7 +163,9 @@ class World:
         for _ in range(runs):
             process = self.new_process()
             self.run_together([process], [self.days], [False])
-            if process.outcome is not None and not self.oracle.rotten:
+            if process.outcome is not None:
+                if self.oracle.rotten and isinstance(process.outcome, LakeError):
+                    return  # nothing that rests on a damaged file was acknowledged; to restore it is for people
                 raise Violation("stuck", f"{type(process.outcome).__name__}: {process.outcome}") from process.outcome
         self.oracle.converged(rows_of_acknowledgements=not self.api.forgets)
 
@@ -157,6 +173,11 @@ class World:
         if self.objects is None:
             self.kernel.cut_power(self.stage.rng)
         self.oracle.power_came_back()
+
+
+def _spoilt(body: bytes, place: float) -> bytes:
+    at = int(place * len(body))
+    return body[:at] + bytes([body[at] ^ 0x10]) + body[at + 1 :]
 
 
 class DiskFiles:
@@ -221,8 +242,11 @@ def simulated() -> Iterator[Path]:
         yield Path(folder)
 
 
-def play(seed: int, folder: Path, *, traced: bool = False) -> Played:
-    """Play one history in a folder that is given by `simulated`. Raises: Failed."""
+def play(seed: int, folder: Path, *, traced: bool = False, bucket: bool | None = None, lax_bucket: bool = False) -> Played:
+    """Play one history in a folder that is given by `simulated`; `bucket` says where the lake lies, None where chance does.
+
+    Raises: Failed.
+    """
     rng = random.Random(seed)
     _INLINE.rng = rng
     random.seed(seed)  # the connector's own jitter
@@ -231,7 +255,10 @@ def play(seed: int, folder: Path, *, traced: bool = False) -> Played:
     base.mkdir()
     patch = pytest.MonkeyPatch()
     try:
-        world = World(stage, base, bucket=rng.random() < 0.4)
+        chance = rng.random() < 0.4
+        world = World(stage, base, bucket=chance if bucket is None else bucket)
+        if world.objects is not None:
+            world.objects.conditional = not lax_bucket
         with world.kernel.in_place():
             _History(world, patch).play()
     except Exception as error:
@@ -271,6 +298,7 @@ class _History:
             if rng.random() < 0.25:
                 self._publish(rng.randrange(1, 4))
             self._spoil_control()
+            self._change_one()
         world.converge(runs=rng.choice([1, 1, 1, 2]))
 
     def _set_up(self) -> None:
@@ -292,6 +320,7 @@ class _History:
         if rng.random() < 0.9:
             patch.setattr(ingest, "derive_records", lambda *_, **__: NO_RECORDS)  # they are made of what is settled
             patch.setattr(parts, "pq", STAND_IN)
+        world.rots = rng.choice([0.0] * 15 + [0.1])
         patch.setattr(acknowledge, "READ_EACH_UP_TO", rng.choice([20, 20, 2, 0]))
         patch.setattr(open_parts, "PART_ROWS", rng.choice([100_000] * 6 + [1, 2]))
 
@@ -323,6 +352,19 @@ class _History:
         days = [world.days if rng.random() < 0.8 else [rng.choice(world.days)] for _ in processes]
         halves = [rng.random() < 0.3 for _ in processes]
         world.run_together(processes, days, halves)
+
+    def _change_one(self) -> None:
+        """Now and then the API lists another content for a result that is stored and not acknowledged yet."""
+        rng, world = self.rng, self.world
+        waiting = [
+            result
+            for result in world.api.results.values()
+            if result.state == "available" and result.flaw is None and world.oracle.stores(result)
+        ]
+        if waiting and rng.random() < 0.15:
+            changed = rng.choice(waiting)
+            world.stage.say(f"    {changed.name} is changed at the API")
+            changed.change(b"changed " + changed.data)
 
     def _death(self) -> Death | None:
         rng = self.rng

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -55,7 +55,6 @@ class Oracle:
         self.parts: dict[str, _Part] = {}
         self.acknowledged: set[str] = set()
         self.rotten: set[str] = set()
-        self.row_before_effect: Callable[[str], bool] = lambda _: False
 
     def appeared(self, path: str) -> None:
         """A file has got its name: a reader may look at it now."""
@@ -134,6 +133,10 @@ class Oracle:
                 return path
         return None
 
+    def stores(self, result: Published) -> bool:
+        """Whether the lake holds the contents of a result."""
+        return self._path_of(result) is not None
+
     def _intact(self, path: str) -> bool:
         return hashlib.sha256(self._store.body(path)).digest() == self.parts[path].digest
 
@@ -148,7 +151,7 @@ class Oracle:
         for path in sorted(found):
             if path not in self.parts:
                 raise Violation("unknown", f"{path} came out of a power cut")
-            if not self._intact(path):
+            if path not in self.rotten and not self._intact(path):
                 raise Violation("corrupt", f"{path} came torn out of a power cut")
 
     def converged(self, *, rows_of_acknowledgements: bool = True) -> None:

@@ -18,8 +18,10 @@ from tests.simulator.oracle import Violation
 from tests.simulator.processes import AFTER, TORN, Death, Stage
 
 
-def play_deaths(folder: Path, deaths: list[Death], *, bucket: bool) -> bool:
+def play_deaths(folder: Path, deaths: list[Death], *, bucket: bool, then_cut: bool = False) -> bool:
     """Runs that die one after the other, then one that must make everything exact; False where the last had ended before.
+
+    With `then_cut` a run comes through after the last death, and after that the power goes.
 
     Raises: Violation that names the deaths.
     """
@@ -43,6 +45,9 @@ def play_deaths(folder: Path, deaths: list[Death], *, bucket: bool) -> bool:
                 process = world.new_process(death)
                 world.run_together([process], [world.days], [False])
                 world.publish(4 + number, noon, b"%d" % number)
+            if then_cut:
+                world.run_together([world.new_process()], [world.days], [False])
+                stage.on_power_cut()
             world.converge(runs=1)
     except Violation as violation:
         raise Violation(violation.kind, f"{deaths}, {'bucket' if bucket else 'disk'}: {violation}") from violation
@@ -57,6 +62,14 @@ def single_deaths(folder: Path, moment: str, *, bucket: bool) -> int:
     count = 0
     for power in (False,) if bucket else (False, True):  # a bucket keeps what it has said to keep
         count += _until_none([], Death(1, moment, power=power), folder, bucket=bucket)
+    return count
+
+
+def deaths_and_then_a_power_cut(folder: Path) -> int:
+    """A death around every change, a run that comes through, and a power cut: what that run relied on, it made durable."""
+    count = 0
+    while play_deaths(folder, [Death(count + 1, AFTER, of_changes=True)], bucket=False, then_cut=True):
+        count += 1
     return count
 
 

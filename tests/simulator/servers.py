@@ -42,11 +42,15 @@ class Published:
     state: str = "available"
     consumed: datetime | None = None
     lag: int = 0
-    document: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
         return str(self.id)
+
+    def change(self, data: bytes) -> None:
+        """From now on the API lists another content: the one that is stored must be kept, and not be acknowledged."""
+        self.data, self.checksum, self.size = data, hashlib.md5(data).hexdigest(), len(data)
+        self.flaw = "changed later"
 
     @property
     def md5(self) -> str:
