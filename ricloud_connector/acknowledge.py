@@ -7,10 +7,13 @@ of having written something, leads here.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ricloud_connector import overlap
 from ricloud_connector.client import RicloudClient
@@ -28,31 +31,28 @@ READERS = 8
 MAX_REFUSED = 100
 
 HowSeen = Literal["listing", "result", "found"]
+WireId = int | str
 
-
-class Listed(NamedTuple):
-    """A result that the API calls available, as far as acknowledging it needs."""
-
-    id: str
-    wire_id: int | str
-    checksum: str
-    size: int
-    date_created: datetime
-
-
-class Confirmed(NamedTuple):
-    """A result that was seen not to be available any more after its acknowledgement."""
-
-    listed: Listed
-    confirmed_by: HowSeen
+LISTED = pa.schema(
+    [
+        ("result_id", pa.string()),
+        ("numeric_id", pa.bool_()),
+        ("checksum", pa.string()),
+        ("size", pa.int64()),
+        ("date_created", pa.timestamp("us", tz="UTC")),
+    ]
+)
+"""What the API calls available, as far as acknowledging it needs: columns, since a day may have a million. `numeric_id` says
+that the API writes the id as a number."""
 
 
 @dataclass(slots=True)
 class Confirmation:
-    """What came of acknowledging: the confirmed, and those which the API still calls available after every send."""
+    """What came of acknowledging: tables of `LISTED`, those seen not to be available any more with how that was seen, and
+    those which the API still calls available after every send."""
 
-    confirmed: list[Confirmed] = field(default_factory=list)
-    refused: list[Listed] = field(default_factory=list)
+    confirmed: list[tuple[pa.Table, HowSeen]]
+    refused: pa.Table
 
 
 class Acknowledger:
@@ -64,7 +64,7 @@ class Acknowledger:
         self._client = client
         self._batch_ids = batch_ids
         self._sleep = sleep
-        self._sent: list[Listed] = []
+        self._sent: list[pa.Table] = []
         self._refused: dict[str, ApiRefused] = {}
         self._unanswered: ApiUnavailable | None = None
         self._accepted = self._stopped = self._cancelled = False
@@ -73,15 +73,18 @@ class Acknowledger:
         """Send nothing more but what is on its way already. From any thread."""
         self._cancelled = True
 
-    def send(self, commit: VerifiedCommit, listed: Iterable[Listed]) -> None:
+    def send(self, commit: VerifiedCommit, listed: pa.Table) -> None:
         """Acknowledge each listed result whose md5 and size are those proven by this commit; leave the others alone.
 
         Where the API does not answer, nothing more is sent, and `confirm` looks what had come through. Raises: ApiRefused.
         """
         if type(commit) is not VerifiedCommit:
             raise TypeError("only what read_back has proven is acknowledged")
-        eligible = [item for item in listed if commit.proven.get(item.id) == Proven(item.checksum, item.size)]
-        self._sent += eligible
+        ids, checksums, sizes = (listed.column(name).to_pylist() for name in ("result_id", "checksum", "size"))
+        claimed = map(Proven, checksums, sizes)
+        proven = [commit.proven.get(result_id) == claim for result_id, claim in zip(ids, claimed, strict=True)]
+        eligible = listed.select(LISTED.names).filter(pa.array(proven, pa.bool_()))
+        self._sent.append(eligible)
         self._send_all(eligible)
 
     def confirm(self) -> Confirmation:
@@ -90,30 +93,30 @@ class Acknowledger:
         Raises: ApiUnavailable where some are still available because the API did not answer; what was applied all the same
         is found by the next run.
         """
-        confirmation, open_, self._sent = Confirmation(), self._sent, []
+        open_, self._sent = pa.concat_tables([LISTED.empty_table(), *self._sent]), []
+        confirmed: list[tuple[pa.Table, HowSeen]] = []
         for pause_s in (0.0, *PAUSES_S):
             if pause_s:
-                again = [item for item in open_ if item.id not in self._refused]
-                if not again or self._unanswered is not None:
+                again = _without(open_, self._refused)
+                if not again.num_rows or self._unanswered is not None:
                     break
                 self._sleep(pause_s)
                 self._send_all(again)
             still, how = self._still_available(open_)
-            confirmation.confirmed += [Confirmed(item, how) for item in open_ if item.id not in still]
-            open_ = [item for item in open_ if item.id in still]
+            confirmed.append((_without(open_, still), how))
+            open_ = _among(open_, still)
         unanswered, self._unanswered = self._unanswered, None
-        if open_ and unanswered is not None:
+        if open_.num_rows and unanswered is not None:
             raise unanswered
-        confirmation.refused = open_
-        return confirmation
+        return Confirmation(confirmed, open_)
 
-    def _send_all(self, items: Sequence[Listed]) -> None:
+    def _send_all(self, listed: pa.Table) -> None:
         """Send in batches, a few at a time. After an error or a cancel nothing is sent but what is on its way already."""
         if self._unanswered is not None:
             return
         self._stopped = False
         with overlap.pool(SENDERS) as pool:
-            futures = [pool.submit(self._send_or_stop, batch) for batch in _split(items, self._batch_ids)]
+            futures = [pool.submit(self._send_or_stop, batch) for batch in _batches(listed, self._batch_ids)]
             try:
                 for future in futures:
                     future.result()
@@ -123,14 +126,14 @@ class Acknowledger:
                 self._stopped = True  # also where it is this thread that was interrupted
                 raise
 
-    def _send_or_stop(self, batch: Sequence[Listed]) -> None:
+    def _send_or_stop(self, batch: Sequence[WireId]) -> None:
         try:
             self._send(batch)
         except BaseException:
             self._stopped = True
             raise
 
-    def _send(self, batch: Sequence[Listed]) -> None:
+    def _send(self, batch: Sequence[WireId]) -> None:
         """Send one batch; in parts where it is too long for the server or holds an id that the server will not take."""
         if self._stopped or self._cancelled:
             return
@@ -139,7 +142,7 @@ class Acknowledger:
                 self._send(part)
             return
         try:
-            self._client.send_acknowledgements([item.wire_id for item in batch])
+            self._client.send_acknowledgements(list(batch))
             self._accepted = True
         except ApiRefused as error:
             if error.status not in (400, 413):
@@ -153,30 +156,45 @@ class Acknowledger:
             self._send(batch[:half])
             self._send(batch[half:])
 
-    def _note_refusal(self, item: Listed, error: ApiRefused) -> None:
+    def _note_refusal(self, wire_id: WireId, error: ApiRefused) -> None:
         """Refused for good: it is not sent again, and `confirm` names it where it is still available."""
-        self._refused[item.id] = error
+        self._refused[str(wire_id)] = error
         if not self._accepted and len(self._refused) >= MAX_REFUSED:
             raise error  # it is not the ids that this server refuses: 100,000 requests more would show nothing else
 
-    def _still_available(self, items: Sequence[Listed]) -> tuple[set[str], HowSeen]:
+    def _still_available(self, listed: pa.Table) -> tuple[set[str], HowSeen]:
         """The ids that are, or may be, available. What can be neither read nor found in a complete listing is not."""
-        if len(items) <= READ_EACH_UP_TO:
-            states = read_states(self._client, [item.id for item in items])
+        ids = set[str](listed.column("result_id").to_pylist())
+        if len(ids) <= READ_EACH_UP_TO:
+            states = read_states(self._client, sorted(ids))
             if None not in states.values():
                 return {result_id for result_id, state in states.items() if state not in (CONSUMED, EXPIRED)}, "result"
-        oldest, newest = min(item.date_created for item in items), max(item.date_created for item in items)
-        span = Window(oldest, newest + timedelta(microseconds=1))
-        sent = {item.id for item in items}
+        span = pc.min_max(listed.column("date_created")).as_py()
         still = set[str]()
-        for item in self._client.list_results(span):
+        for item in self._client.list_results(Window(span["min"], span["max"] + timedelta(microseconds=1))):
             if isinstance(item, Rejection) or item.state not in (CONSUMED, EXPIRED):
                 still.add(id_of(item))
-        return still & sent, "listing"
+        return still & ids, "listing"
 
 
-def _split(items: Sequence[Listed], size: int) -> Iterator[Sequence[Listed]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
+def _batches(listed: pa.Table, size: int) -> Iterator[list[WireId]]:
+    """The ids as the API writes them, so many at a time."""
+    for start in range(0, listed.num_rows, size):
+        batch = listed.slice(start, size)
+        pairs = zip(batch.column("result_id").to_pylist(), batch.column("numeric_id").to_pylist(), strict=True)
+        yield [int(result_id) if is_number else result_id for result_id, is_number in pairs]
+
+
+def _split(batch: Sequence[WireId], size: int) -> Iterator[Sequence[WireId]]:
+    return (batch[start : start + size] for start in range(0, len(batch), size))
+
+
+def _among(listed: pa.Table, ids: Collection[str]) -> pa.Table:
+    return listed.filter(pc.is_in(listed.column("result_id"), value_set=pa.array(ids, pa.string())))
+
+
+def _without(listed: pa.Table, ids: Collection[str]) -> pa.Table:
+    return listed.filter(pc.invert(pc.is_in(listed.column("result_id"), value_set=pa.array(ids, pa.string()))))
 
 
 def read_states(client: RicloudClient, ids: Sequence[str]) -> dict[str, str | None]:

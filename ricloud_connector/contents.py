@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ricloud_connector.part_reader import read_chosen
 from ricloud_connector.partition import Partition
-from ricloud_connector.parts import read_chosen
 from ricloud_connector.schemas import CONTENTS
 
 

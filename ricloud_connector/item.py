@@ -23,14 +23,14 @@ MAX_ID_CHARACTERS = 512
 MAX_TEXT_CHARACTERS = 16_384
 MAX_EXTRA_CHARACTERS = 65_536
 
-_ID_REFUSED = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+ID_REFUSED = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _WRITTEN_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _DATETIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?", re.IGNORECASE | re.ASCII)
 
-_TEXT_FIELDS = ("identifier", "type", "url", "resource", "organisation", "poll", "task", "state")
-_KNOWN_FIELDS = frozenset(
-    {"id", "checksum", "size", "signed_url", "date_created", "date_consumed", "date_deleted", *_TEXT_FIELDS}
+TEXT_FIELDS = ("identifier", "type", "url", "resource", "organisation", "poll", "task", "state")
+KNOWN_FIELDS = frozenset(
+    {"id", "checksum", "size", "signed_url", "date_created", "date_consumed", "date_deleted", *TEXT_FIELDS}
 )
 
 
@@ -124,7 +124,7 @@ def _id_of(item: object, secrets: Sequence[Secret]) -> tuple[str, int | str]:
     value = item.get("id")
     if isinstance(value, int) and not isinstance(value, bool):
         text = str(value)
-    elif isinstance(value, str) and value and not _ID_REFUSED.search(value):
+    elif isinstance(value, str) and value and not ID_REFUSED.search(value):
         text = value
     else:
         raise UntrustedAnswer(f"an item of the list has no usable id: {_shown(value, secrets)}")
@@ -155,7 +155,7 @@ def _result(result_id: str, wire_id: int | str, created: datetime, item: dict[st
     # A known field of an unexpected type is not lost: it stays empty in its column and goes to `extra` as it came.
     misfits: dict[str, Any] = {}
     texts = []
-    for name in _TEXT_FIELDS:
+    for name in TEXT_FIELDS:
         value = item.get(name)
         short = value is None or (type(value) is str and len(value) <= MAX_TEXT_CHARACTERS)
         texts.append(value if short else _text(item, name, misfits))
@@ -177,7 +177,7 @@ def _result(result_id: str, wire_id: int | str, created: datetime, item: dict[st
         task,
         _date(item, "date_consumed", misfits),
         _date(item, "date_deleted", misfits),
-        _extra(item, misfits),  # the last, since the others find the misfits
+        extra_of(item, misfits),  # the last, since the others find the misfits
     )
 
 
@@ -224,28 +224,25 @@ def _size(item: dict[str, Any], misfits: dict[str, Any]) -> int | None:
 
 
 @lru_cache(maxsize=64)
-def _expiry_of(text: str) -> datetime | None:
-    return parse_datetime(text)
-
-
-def _expiry(value: object) -> datetime | None:
+def expiry_of(text: str) -> datetime | None:
     """A moment that many results of a page share."""
-    return _expiry_of(value) if isinstance(value, str) else None
+    return parse_datetime(text)
 
 
 def _signed_url(value: object) -> SignedUrl | None:
     if isinstance(value, dict) and isinstance(value.get("url"), str) and value["url"]:
-        return SignedUrl(value["url"], _expiry(value.get("date_expires")))
+        expires = value.get("date_expires")
+        return SignedUrl(value["url"], expiry_of(expires) if isinstance(expires, str) else None)
     if isinstance(value, str) and value:
         return SignedUrl(value, None)
     return None
 
 
-def _extra(item: dict[str, Any], misfits: dict[str, Any]) -> str | None:
+def extra_of(item: dict[str, Any], misfits: dict[str, Any]) -> str | None:
     """JSON text of what has no column of its own, if there is any."""
-    if not misfits and _KNOWN_FIELDS.issuperset(item):
+    if not misfits and KNOWN_FIELDS.issuperset(item):
         return None
-    fields = {name: value for name, value in item.items() if name not in _KNOWN_FIELDS} | misfits
+    fields = {name: value for name, value in item.items() if name not in KNOWN_FIELDS} | misfits
     try:
         text = json.dumps(fields, ensure_ascii=False, sort_keys=True)
     except RecursionError:

@@ -32,9 +32,10 @@ from ricloud_connector.bucket_storage import BucketStorage
 from ricloud_connector.cloud import BucketUrl, Cloud, lake_url
 from ricloud_connector.errors import ForeignLake, LakeError, UncertainCommit, UnreadablePart
 from ricloud_connector.model import Place
+from ricloud_connector.part_reader import read_footer, read_groups, read_keys
 from ricloud_connector.partition import Partition
-from ricloud_connector.parts import PartWriter, StagedPart, read_footer, read_groups, read_keys
-from ricloud_connector.readback import prove_staged
+from ricloud_connector.parts import PartWriter, StagedPart
+from ricloud_connector.readback import Proofs, prove_staged
 from ricloud_connector.schemas import DATASETS, FORMAT, Dataset
 from ricloud_connector.storage import DiskStorage, Storage
 
@@ -60,6 +61,7 @@ class Lake:
         self.run_id = run_id
         self.organisation: str | None = None
         self.other_origin: str | None = None
+        self.proofs = Proofs()
         self.staging = self.storage.staging / run_id
         self._staged = itertools.count(1)  # two threads may write at once
 
@@ -148,7 +150,7 @@ class Lake:
                         prove_staged(staged)  # what is left of it is measured by what it decodes to
                     staged, keys, ready = self._subtract(staged, missing), keys.filter(missing), False
                 if not ready:
-                    prove_staged(staged)
+                    prove_staged(staged, self.proofs)
                     self.storage.prepare(folder, staged.path)
                     ready = True
                 last, doubt = number, None
@@ -201,7 +203,8 @@ class Lake:
                         md5.update(chunk.as_py())
             remaining = writer.finish()
         disk.discard(staged.path)
-        return remaining if staged.piece_md5 is None else replace(remaining, piece_md5=md5.hexdigest())
+        piece_md5 = None if staged.piece_md5 is None else md5.hexdigest()
+        return replace(remaining, md5s=staged.md5s, piece_md5=piece_md5)
 
     def _check(self, footer: dict[str, str]) -> None:
         """Whether a part's footer fits this lake and this version. Raises: ForeignLake."""

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from ricloud_connector.errors import LakeError
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import UNDATED, Window
-from ricloud_connector.parts import read_groups
+from ricloud_connector.part_reader import read_groups
 from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, QUARANTINE, RESULT_STATES, RESULTS, Dataset
 
 NAMED_AT_MOST = 20

@@ -145,9 +145,13 @@ def id_of(item: Result | Rejection) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A downloaded content whose length and md5 match what was listed: in memory, or whole in a staging file."""
+    """A downloaded content whose length and md5 match what was listed: in memory, or whole in a staging file.
+
+    Both digests were taken of the same bytes, in one pass.
+    """
 
     result: Result
+    md5: str
     sha256: str
     body: bytes | Path = field(repr=False)
 

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from ricloud_connector import disk
 from ricloud_connector.errors import BrokenChain
 from ricloud_connector.model import DataFile, Place
-from ricloud_connector.parts import read_index
+from ricloud_connector.part_reader import read_index
 from ricloud_connector.schemas import CONTENTS, Dataset
 from ricloud_connector.storage import Storage
 

@@ -1,12 +1,14 @@
 """What is read back from the lake and proven: the only place that makes a `VerifiedCommit`. I/O: the lake's files.
 
 An acknowledgement lets the API delete the content, so it takes more than having written it: the file is made durable,
-opened anew, decoded, and every content in it hashed.
+opened anew, decoded, and every content in it hashed; or, where this run has just done that before it gave the file its
+name, hashed as a whole: the same bytes need no second decoding.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, NoReturn
@@ -15,10 +17,14 @@ import pyarrow as pa
 
 from ricloud_connector.errors import UnreadablePart
 from ricloud_connector.model import DataFile, Proven
+from ricloud_connector.part_reader import chunks_of, file_sha256, fingerprint, read_chunks, read_groups
 from ricloud_connector.partition import Partition
-from ricloud_connector.parts import StagedPart, chunks_of, fingerprint, read_chunks, read_groups
+from ricloud_connector.parts import StagedPart
 from ricloud_connector.schemas import CONTENTS
-from ricloud_connector.verify import StoredChunk, prove_chunks
+from ricloud_connector.verify import StoredChunks, prove_chunks
+
+PROOFS_KEPT = 4
+"""Files that were proven and not read back yet: a run reads each back right after it has committed it."""
 
 _SEAL: Final = object()
 
@@ -56,9 +62,35 @@ class VerifiedCommit:
         raise TypeError("a VerifiedCommit is neither copied nor pickled: proof does not travel, read back again")
 
 
-def read_back(partition: Partition, numbers: Iterable[int], *, md5: bool = False) -> Iterator[VerifiedCommit]:
+class Proofs:
+    """What was proven of finished files while they were in staging, by the sha256 of the whole file. Of the last few.
+
+    A file that reads back with the same sha256 is, byte for byte, one that was decoded and proven: it needs no decoding again.
+    """
+
+    def __init__(self) -> None:
+        self._by_digest: OrderedDict[bytes, Mapping[str, Proven]] = OrderedDict()
+
+    def add(self, digest: bytes, proven: Mapping[str, Proven]) -> None:
+        """For `prove_staged` alone."""
+        self._by_digest[digest] = proven
+        if len(self._by_digest) > PROOFS_KEPT:
+            self._by_digest.popitem(last=False)
+
+    def take(self, digest: bytes) -> Mapping[str, Proven] | None:
+        """What was proven of the file with this sha256, once; None for any other file."""
+        return self._by_digest.pop(digest, None)
+
+    def __bool__(self) -> bool:
+        return bool(self._by_digest)
+
+
+def read_back(
+    partition: Partition, numbers: Iterable[int], *, md5: bool = False, proofs: Proofs | None = None
+) -> Iterator[VerifiedCommit]:
     """Step 8, part by part: durable first, then read fresh, decoded, sha256 and size of every content in it.
 
+    Of a file among `proofs` the sha256 of its bytes is enough: they are those that were decoded and proven before.
     `md5` is hashed as well where asked for: it was before the commit, and the sha256 is that of the same bytes.
 
     Raises: UnreadablePart at the first file that is not what was proven before it was committed; LakeError.
@@ -72,7 +104,9 @@ def read_back(partition: Partition, numbers: Iterable[int], *, md5: bool = False
         together = [partition.parts[number] for number in partition.parts_with(file.number)]
         if not together:
             continue  # a beginning alone proves nothing; it is read with the end of its content
-        found = dict(prove_chunks(_settled_chunks(partition, together), str(file.path), md5=md5))
+        found = _proven_before(partition, file, proofs) if proofs and together == [file] else None
+        if found is None:
+            found = dict(prove_chunks(_settled_chunks(partition, together), str(file.path), md5=md5))
         if found.keys() != partition.ids_in(file.number):
             raise UnreadablePart(
                 f"{file.path} holds other results than its index says. If the file is as it was written, remove the "
@@ -81,35 +115,46 @@ def read_back(partition: Partition, numbers: Iterable[int], *, md5: bool = False
         yield VerifiedCommit(_SEAL, file, found)
 
 
-def _settled_chunks(partition: Partition, files: list[DataFile]) -> Iterator[StoredChunk]:
+def _proven_before(partition: Partition, file: DataFile, proofs: Proofs) -> Mapping[str, Proven] | None:
+    """What was proven of the very bytes that a part has now, durable and read fresh; None where they are not known."""
+    with partition.storage.settled(file) as path:
+        return proofs.take(file_sha256(path))
+
+
+def _settled_chunks(partition: Partition, files: list[DataFile]) -> Iterator[StoredChunks]:
     """The rows of some parts, one part after the other, each durable and read fresh."""
     for file in files:
         with partition.storage.settled(file) as path:
             yield from read_chunks(path, str(file.path))
 
 
-def prove_staged(staged: StagedPart) -> None:
-    """Step 4: decode a staged file; every row must be there as it was given, and every content must hash to its checksum.
+def prove_staged(staged: StagedPart, proofs: Proofs | None = None) -> None:
+    """Step 4: decode a staged file; every row must be there as it was given, and every content must hash to what names it.
 
-    A fault between the download and the file (memory, encoder) is found here, while it can still be thrown away.
-    Raises: UnreadablePart.
+    A fault between the download and the file (memory, encoder) is found here, while it can still be thrown away. What was
+    proven of a contents part is added to `proofs`. Raises: UnreadablePart.
     """
     fingerprints: list[bytes] = []
+    # Before the file is decoded: what changes in it later, even before it is read here, makes it another file than this.
+    digest = file_sha256(staged.path)
     groups = _noted(read_groups(staged.path, staged.dataset), fingerprints)
+    proven: Mapping[str, Proven] = {}
     if staged.piece_md5 is not None:
         md5 = hashlib.md5(usedforsecurity=False)
-        for chunk in chunks_of(groups, str(staged.path)):
-            md5.update(chunk.content)
+        for rows in chunks_of(groups, str(staged.path)):
+            for content in rows.content:
+                md5.update(content)
         if md5.hexdigest() != staged.piece_md5:
             raise UnreadablePart(f"{staged.path} does not decode to the bytes that were written")
     elif staged.dataset is CONTENTS:
-        for _ in prove_chunks(chunks_of(groups, str(staged.path)), str(staged.path), md5=True):
-            pass
+        proven = dict(prove_chunks(chunks_of(groups, str(staged.path)), str(staged.path), md5s=staged.md5s))
     else:
         for _ in groups:
             pass
     if tuple(fingerprints) != staged.fingerprints:
         raise UnreadablePart(f"{staged.path} does not decode to the rows that were written")
+    if proofs is not None and proven:
+        proofs.add(digest, proven)
 
 
 def _noted(groups: Iterable[pa.Table], fingerprints: list[bytes]) -> Iterator[pa.Table]:

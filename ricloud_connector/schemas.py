@@ -143,26 +143,28 @@ DATASETS = (RESULTS, CONTENTS, ACKNOWLEDGEMENTS, QUARANTINE, RESULT_STATES)
 def result_rows(results: Iterable[Result], *, run_id: str, seen_at: datetime) -> pa.Table:
     """Rows of the results dataset. The signed URL is not among them, and an https `url` loses its query."""
     found = list(results)
-    columns: dict[str, Any] = {
-        name: [getattr(result, name) for result in found] for name in RESULTS_SCHEMA.names if name in Result._fields
-    }
-    columns["url"] = [clean(url, limit=8192) if url and url.startswith("http") else url for url in (r.url for r in found)]
-    columns["first_seen_state"] = [result.state for result in found]
-    columns["first_seen_date_consumed"] = [result.date_consumed for result in found]
-    columns["first_seen_date_deleted"] = [result.date_deleted for result in found]
-    columns["first_seen_at"] = [seen_at] * len(found)
-    columns["run_id"] = [run_id] * len(found)
-    return pa.table({name: columns[name] for name in RESULTS_SCHEMA.names}, schema=RESULTS_SCHEMA)
+    if not found:
+        return RESULTS_SCHEMA.empty_table()
+    columns: dict[str, Any] = dict(zip(Result._fields, zip(*found, strict=True), strict=True))
+    columns["url"] = [clean(url, limit=8192) if url and url.startswith("http") else url for url in columns["url"]]
+    for name in ("state", "date_consumed", "date_deleted"):
+        columns[f"first_seen_{name}"] = columns[name]
+    columns |= _repeated(len(found), RESULTS_SCHEMA, first_seen_at=seen_at, run_id=run_id)
+    return pa.table([columns[name] for name in RESULTS_SCHEMA.names], schema=RESULTS_SCHEMA)
 
 
-def acknowledgement_rows(confirmed: Iterable[tuple[str, str, int, datetime, str]], *, run_id: str, at: datetime) -> pa.Table:
-    """Rows of the acknowledgements dataset, from `result_id`, `checksum`, `size`, `date_created`, `confirmed_by` of each."""
-    columns = [list(column) for column in zip(*confirmed, strict=True)]
-    if not columns:
-        return ACKNOWLEDGEMENTS_SCHEMA.empty_table()
-    count = len(columns[0])
-    columns = [*columns[:4], [at] * count, columns[4], [run_id] * count]
-    return pa.table(columns, schema=ACKNOWLEDGEMENTS_SCHEMA)
+def acknowledgement_rows(confirmed: pa.Table, confirmed_by: str, *, run_id: str, at: datetime) -> pa.Table:
+    """Rows of the acknowledgements dataset, from a table with `result_id`, `checksum`, `size`, `date_created` of each."""
+    facts: dict[str, Any] = {name: confirmed.column(name) for name in ("result_id", "checksum", "size", "date_created")}
+    facts |= _repeated(
+        confirmed.num_rows, ACKNOWLEDGEMENTS_SCHEMA, acknowledged_at=at, confirmed_by=confirmed_by, run_id=run_id
+    )
+    return pa.table([facts[name] for name in ACKNOWLEDGEMENTS_SCHEMA.names], schema=ACKNOWLEDGEMENTS_SCHEMA)
+
+
+def _repeated(rows: int, schema: pa.Schema, **values: object) -> dict[str, pa.Array]:
+    """Columns of one value each."""
+    return {name: pa.repeat(pa.scalar(value, schema.field(name).type), rows) for name, value in values.items()}
 
 
 def state_rows(results: Iterable[Result], *, run_id: str, seen_at: datetime) -> pa.Table:

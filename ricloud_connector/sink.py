@@ -98,7 +98,7 @@ class Sink:
         """The content, once its length and md5 are those listed. Raises: ContentError, LakeError."""
         check_content(self.result, self._digest)
         self.rest()
-        content = Content(self.result, self._digest.sha256, self._path or bytes(self._buffer))
+        content = Content(self.result, self._digest.md5, self._digest.sha256, self._path or bytes(self._buffer))
         self._buffer, self._path = bytearray(), None  # what it held goes with the content
         return content
 

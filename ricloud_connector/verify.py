@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from ricloud_connector.errors import ContentError, UnreadablePart
@@ -78,37 +78,101 @@ class StoredChunk(NamedTuple):
     content: memoryview
 
 
-def prove_chunks(chunks: Iterable[StoredChunk], source: str, *, md5: bool) -> Iterator[tuple[str, Proven]]:
+class StoredChunks(NamedTuple):
+    """Rows of the contents dataset as they were read back, by column: as many values in each as there are rows."""
+
+    result_id: list[str]
+    chunk_index: list[int]
+    chunk_count: list[int]
+    checksum: list[str]
+    sha256: list[str]
+    size: list[int]
+    content: list[memoryview]
+
+
+def prove_chunks(
+    groups: Iterable[StoredChunks], source: str, *, md5: bool = False, md5s: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, Proven]]:
     """Each result whose rows, in the order in which they stand, hash to the sha256 and the length that they claim.
 
-    With `md5` they must hash to that too: so a file is proven before it is committed, which binds the two to each other and
-    to the bytes, and the sha256 alone proves ever after that the bytes are the same. Only whole results are yielded; what is
-    claimed of md5 and size is compared with what is listed by `acknowledge.py`.
+    The md5 that they claim must be the one that `md5s` has by that sha256, where it is given: both were taken of the same
+    bytes in one pass, so that this binds the md5 to the bytes as well as hashing it again, which `md5` does. Only whole
+    results are yielded; what is claimed is compared with what is listed by `acknowledge.py`.
 
     Raises: UnreadablePart, naming `source`, at the first row that is not what it claims to be.
     """
-    head: StoredChunk | None = None
-    digest, listed, size, expected_index = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0, 0
-    for chunk in chunks:
-        result_id, index, count, checksum, sha256, listed_size, content = chunk
-        if head is None:
-            head, digest, size, expected_index = chunk, hashlib.sha256(content), 0, 0
-            listed = hashlib.md5(usedforsecurity=False)
-        elif chunk[:1] + chunk[2:6] == head[:1] + head[2:6]:
-            digest.update(content)
+    proof = _Proof(source, md5=md5)
+    for rows in groups:
+        if md5s is not None and (false := _first_false(rows, md5s)) is not None:
+            raise UnreadablePart(f"{source}: result {false!r} does not have the md5 that was proven with its bytes")
+        if not proof.begun and _all_whole(rows, md5=md5):
+            yield from zip(rows.result_id, map(Proven, rows.checksum, rows.size), strict=True)
         else:
-            expected_index = -1  # of another result, or of another version of this one
-        if index != expected_index:
-            raise UnreadablePart(f"{source}: chunk {index} of result {result_id!r} is out of place")
-        if md5:
-            listed.update(content)
-        size += len(content)
-        expected_index += 1
-        if expected_index == count:
-            true = digest.hexdigest() == sha256 and (not md5 or listed.hexdigest() == checksum)
-            if size != listed_size or not true or checksum is None:
-                raise UnreadablePart(f"{source}: the bytes of result {result_id!r} are not those that were proven")
-            yield result_id, Proven(checksum, listed_size)
-            head = None
-    if head is not None:
-        raise UnreadablePart(f"{source}: the last chunks of result {head.result_id!r} are missing")
+            yield from proof.of_each(map(StoredChunk, *rows))
+    proof.end()
+
+
+def _first_false(rows: StoredChunks, md5s: Mapping[str, str]) -> str | None:
+    """The first result whose md5 was not found together with its sha256."""
+    if [*map(md5s.get, rows.sha256)] == rows.checksum and None not in rows.checksum:
+        return None
+    pairs = zip(rows.result_id, rows.checksum, map(md5s.get, rows.sha256), strict=True)
+    return next(result_id for result_id, claimed, found in pairs if found is None or claimed != found)
+
+
+def _all_whole(rows: StoredChunks, *, md5: bool) -> bool:
+    """Whether each row is a result by itself, as nearly all are, and what it claims to be."""
+    return (
+        rows.chunk_count.count(1) == len(rows.chunk_count)
+        and rows.chunk_index.count(0) == len(rows.chunk_index)
+        and [*map(len, rows.content)] == rows.size
+        and [hashlib.sha256(content).hexdigest() for content in rows.content] == rows.sha256
+        and (not md5 or [hashlib.md5(each, usedforsecurity=False).hexdigest() for each in rows.content] == rows.checksum)
+        and None not in rows.checksum
+    )
+
+
+class _Proof:
+    """Follows the rows one by one: through the chunks of a content, and to the one that is wrong."""
+
+    def __init__(self, source: str, *, md5: bool) -> None:
+        self._source, self._md5 = source, md5
+        self._head: StoredChunk | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether a content has begun and not ended."""
+        return self._head is not None
+
+    def of_each(self, chunks: Iterable[StoredChunk]) -> Iterator[tuple[str, Proven]]:
+        for chunk in chunks:
+            if self._take(chunk):
+                yield chunk.result_id, Proven(chunk.checksum, chunk.size)
+
+    def _take(self, chunk: StoredChunk) -> bool:
+        """Take the next row; whether it ends a content. Raises: UnreadablePart."""
+        head = self._head
+        if head is None:
+            self._head, self._size, self._expected = chunk, 0, 0
+            self._sha256, self._listed = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        elif chunk[:1] + chunk[2:6] != head[:1] + head[2:6]:
+            self._expected = -1  # of another result, or of another version of this one
+        if chunk.chunk_index != self._expected:
+            raise UnreadablePart(f"{self._source}: chunk {chunk.chunk_index} of result {chunk.result_id!r} is out of place")
+        self._sha256.update(chunk.content)
+        if self._md5:
+            self._listed.update(chunk.content)
+        self._size += len(chunk.content)
+        self._expected += 1
+        if self._expected != chunk.chunk_count:
+            return False
+        true = self._sha256.hexdigest() == chunk.sha256 and (not self._md5 or self._listed.hexdigest() == chunk.checksum)
+        if self._size != chunk.size or not true or chunk.checksum is None:
+            raise UnreadablePart(f"{self._source}: the bytes of result {chunk.result_id!r} are not those that were proven")
+        self._head = None
+        return True
+
+    def end(self) -> None:
+        """Raises: UnreadablePart where a content has not ended."""
+        if self._head is not None:
+            raise UnreadablePart(f"{self._source}: the last chunks of result {self._head.result_id!r} are missing")

@@ -25,6 +25,7 @@ from ricloud_connector.errors import (
 )
 from ricloud_connector.item import JsonReader, parse_item, shape_of
 from ricloud_connector.model import Rejection, Result, Window, id_of
+from ricloud_connector.quick_page import read_quickly
 from ricloud_connector.redact import Secret, clean
 
 PAGE_LIMIT = 1000  # documented maximum of `limit`
@@ -99,6 +100,9 @@ def parse_page(status: int, headers: Mapping[str, str], body: bytes, *secrets: S
 
     Raises: UntrustedAnswer for a page that cannot be believed; TokenRefused, FilterRefused, ApiRefused, ApiUnavailable.
     """
+    quick = read_quickly(body) if status == 200 else None
+    if quick is not None:
+        return Page(tuple(quick.items), quick.has_more, quick.items[-1].id)
     document, doubtful = _document(status, headers, body, *secrets)
     if type(document) is not dict:
         raise UntrustedAnswer(f"GET /results: the answer is {shape_of(document)}, not an object")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def content_of(result_id: str, data: bytes, *, number: int = 0) -> Content:
         identifier="ios_messages.messages" if number % 3 else None,
         type="json" if number % 2 else None,
     )
-    return Content(result, hashlib.sha256(data).hexdigest(), data)
+    return Content(result, hashlib.md5(data).hexdigest(), hashlib.sha256(data).hexdigest(), data)
 
 
 def stage(lake: Lake, contents: Mapping[str, bytes], *, scratch: Path | None = None) -> StagedPart:
@@ -55,7 +56,7 @@ def stage(lake: Lake, contents: Mapping[str, bytes], *, scratch: Path | None = N
             if len(data) > 8 * 1024 * 1024:
                 body = (scratch or lake.staging) / f"content-{number}"
                 body.write_bytes(data)
-                content = Content(content.result, content.sha256, body)
+                content = replace(content, body=body)
             rows.add(content)
         rows.flush()
         return writer.finish()
@@ -121,6 +122,6 @@ def put(lake: Lake, documents: dict[str, bytes], **options) -> None:
             if len(raw) > 8 * 1024 * 1024:
                 body = lake.staging / "large"
                 body.write_bytes(raw)
-            rows.add(Content(result, hashlib.sha256(raw).hexdigest(), body))
+            rows.add(Content(result, hashlib.md5(raw).hexdigest(), hashlib.sha256(raw).hexdigest(), body))
         rows.flush()
         lake.commit(day, writer.finish())

@@ -7,19 +7,20 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from datetime import date, timedelta
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
+import pyarrow as pa
 import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from ricloud_connector.acknowledge import PAUSES_S, Acknowledger, Confirmation, Listed, find_consumed
+from ricloud_connector.acknowledge import LISTED, PAUSES_S, Acknowledger, Confirmation, find_consumed
 from ricloud_connector.client import RicloudClient
 from ricloud_connector.emulator import Behaviour, Emulator
 from ricloud_connector.errors import ApiRefused, ApiUnavailable, TokenRefused
@@ -31,6 +32,22 @@ from tests.lakes import DAY, MOMENT, commit, opened_lake, proven, small
 
 Intercept = Callable[[Request], Awaitable[Response | None]]
 WINDOW = Window.of_day(DAY)
+
+
+class Listed(NamedTuple):
+    """A result that the API calls available."""
+
+    id: str
+    wire_id: int | str
+    checksum: str
+    size: int
+    date_created: datetime
+
+
+def table_of(listed: Sequence[Listed]) -> pa.Table:
+    """The same as the pipeline hands it over."""
+    rows = [(item.id, isinstance(item.wire_id, int), item.checksum, item.size, item.date_created) for item in listed]
+    return pa.Table.from_pylist([dict(zip(LISTED.names, row, strict=True)) for row in rows], schema=LISTED)
 
 
 class Scene:
@@ -57,12 +74,17 @@ class Scene:
         self._parts += 1
         return proof, listed
 
+    def stored(self, *ids: int | str) -> tuple[VerifiedCommit, pa.Table]:
+        """The same, as the pipeline hands it over."""
+        proof, listed = self.store(*ids)
+        return proof, table_of(listed)
+
     def acknowledger(self, batch_ids: int = 500) -> Acknowledger:
         return Acknowledger(self.client, batch_ids=batch_ids, sleep=self.pauses.append)
 
     def settle(self, proof: VerifiedCommit, listed: list[Listed], batch_ids: int = 500) -> Confirmation:
         acknowledger = self.acknowledger(batch_ids)
-        acknowledger.send(proof, listed)
+        acknowledger.send(proof, table_of(listed))
         return acknowledger.confirm()
 
     @property
@@ -119,13 +141,23 @@ def apply(scene: Scene, ids: list[Any]) -> None:
     httpx.post(f"{scene.emulator.url}/results/ack", json={"ids": ids}, headers=headers, trust_env=False).raise_for_status()
 
 
+def confirmed(confirmation: Confirmation) -> list[tuple[str, str]]:
+    """Each id with how it was seen."""
+    return [(name, how) for table, how in confirmation.confirmed for name in table.column("result_id").to_pylist()]
+
+
+def refused(confirmation: Confirmation) -> list[str]:
+    return confirmation.refused.column("result_id").to_pylist()
+
+
 def ids_of(confirmation: Confirmation) -> set[str]:
-    assert len({item.listed.id for item in confirmation.confirmed}) == len(confirmation.confirmed)
-    return {item.listed.id for item in confirmation.confirmed}
+    ids = [name for name, _ in confirmed(confirmation)]
+    assert len(set(ids)) == len(ids)
+    return set(ids)
 
 
 def how(confirmation: Confirmation) -> set[str]:
-    return {item.confirmed_by for item in confirmation.confirmed}
+    return {how for _, how in confirmed(confirmation)}
 
 
 # What is sent
@@ -134,7 +166,7 @@ def how(confirmation: Confirmation) -> set[str]:
 def test_what_is_proven_is_acknowledged_and_confirmed(scene: Scene) -> None:
     confirmation = scene.settle(*scene.store("a", "b", "c"))
     assert ids_of(confirmation) == {"a", "b", "c"}
-    assert confirmation.refused == []
+    assert refused(confirmation) == []
     assert scene.available() == set()
     assert scene.posts == 1
     assert scene.pauses == []
@@ -143,7 +175,7 @@ def test_what_is_proven_is_acknowledged_and_confirmed(scene: Scene) -> None:
 def test_nothing_is_sent_for_nothing(scene: Scene) -> None:
     proof, _ = scene.store("a")
     confirmation = scene.settle(proof, [])
-    assert (confirmation.confirmed, confirmation.refused) == ([], [])
+    assert (confirmed(confirmation), refused(confirmation)) == ([], [])
     assert scene.calls == []
 
 
@@ -181,9 +213,9 @@ def test_only_the_proof_of_the_very_part_counts(scene: Scene) -> None:
     first, listed_first = scene.store("a")
     second, listed_second = scene.store("b")
     acknowledger = scene.acknowledger()
-    acknowledger.send(first, listed_second)
-    acknowledger.send(second, listed_first)
-    assert acknowledger.confirm().confirmed == []
+    acknowledger.send(first, table_of(listed_second))
+    acknowledger.send(second, table_of(listed_first))
+    assert confirmed(acknowledger.confirm()) == []
     assert scene.emulator.acknowledged == []
 
 
@@ -192,18 +224,18 @@ def test_nothing_but_a_verified_commit_is_proof(scene: Scene) -> None:
     looks_like_it: Any = SimpleNamespace(file=proof.file, proven=proof.proven)
     for forged in (looks_like_it, dict(proof.proven), None):
         with pytest.raises(TypeError, match="only what read_back has proven"):
-            scene.acknowledger().send(forged, listed)
+            scene.acknowledger().send(forged, table_of(listed))
     assert scene.calls == []
 
 
 def test_several_parts_are_settled_by_one_confirmation(scene: Scene) -> None:
     acknowledger = scene.acknowledger()
     for ids in (["a", "b"], ["c"], ["d"]):
-        acknowledger.send(*scene.store(*ids))
+        acknowledger.send(*scene.stored(*ids))
     assert ids_of(acknowledger.confirm()) == {"a", "b", "c", "d"}
-    acknowledger.send(*scene.store("e"))
+    acknowledger.send(*scene.stored("e"))
     assert ids_of(acknowledger.confirm()) == {"e"}
-    assert acknowledger.confirm().confirmed == []
+    assert confirmed(acknowledger.confirm()) == []
 
 
 # Batches that the server does not take
@@ -212,9 +244,9 @@ def test_several_parts_are_settled_by_one_confirmation(scene: Scene) -> None:
 def test_fault_027_a_batch_that_is_too_long_is_halved_and_the_length_remembered(scene: Scene) -> None:
     scene.emulator.intercept = on_acknowledge(lambda ids: Response(status_code=413) if len(ids) > 30 else None)
     acknowledger = scene.acknowledger(batch_ids=200)
-    acknowledger.send(*scene.store(*(f"a{number}" for number in range(200))))
+    acknowledger.send(*scene.stored(*(f"a{number}" for number in range(200))))
     learning = scene.posts
-    acknowledger.send(*scene.store(*(f"b{number}" for number in range(200))))
+    acknowledger.send(*scene.stored(*(f"b{number}" for number in range(200))))
     assert scene.posts - learning == 8, "25 each, and none in vain"
     assert learning < 20
     assert len(ids_of(acknowledger.confirm())) == 400
@@ -233,7 +265,7 @@ def test_fault_023_ids_that_the_server_will_not_take_are_found_and_named_and_the
 ) -> None:
     scene.emulator.intercept = on_acknowledge(lambda ids: Response(status_code=400) if bad & set(ids) else None)
     confirmation = scene.settle(*scene.store(*map(str, range(100))))
-    assert {item.id for item in confirmation.refused} == bad
+    assert set(refused(confirmation)) == bad
     assert ids_of(confirmation) == {str(number) for number in range(100)} - bad
     assert scene.posts < 2 + 14 * len(bad), "bisected, and not sent again"
     assert scene.pauses == []
@@ -245,14 +277,14 @@ def test_a_refused_id_that_is_not_available_any_more_is_no_fault(scene: Scene) -
     apply(scene, ["b"])
     confirmation = scene.settle(proof, listed)
     assert ids_of(confirmation) == {"a", "b", "c"}
-    assert confirmation.refused == []
+    assert refused(confirmation) == []
 
 
 def test_a_server_that_refuses_every_id_is_not_asked_100_000_times(scene: Scene) -> None:
     scene.emulator.intercept = on_acknowledge(lambda ids: Response(status_code=400))
     acknowledger = scene.acknowledger()
     with pytest.raises(ApiRefused, match="400"):
-        acknowledger.send(*scene.store(*map(str, range(1000))))
+        acknowledger.send(*scene.stored(*map(str, range(1000))))
     assert scene.posts < 400
     assert len(scene.available()) == 1000
 
@@ -262,7 +294,7 @@ def test_any_other_refusal_stops_at_once(scene: Scene, status: int, error: type[
     scene.emulator.intercept = on_acknowledge(lambda ids: Response(status_code=status))
     acknowledger = scene.acknowledger(batch_ids=10)
     with pytest.raises(error):
-        acknowledger.send(*scene.store(*map(str, range(100))))
+        acknowledger.send(*scene.stored(*map(str, range(100))))
     assert scene.posts <= 4, "those that were on their way"
 
 
@@ -302,11 +334,11 @@ def test_fault_026_what_was_applied_although_the_api_never_said_so_is_no_error(
 
     scene.emulator.intercept = in_thread
     acknowledger = scene.acknowledger()
-    acknowledger.send(*scene.store(*map(str, range(count))))
+    acknowledger.send(*scene.stored(*map(str, range(count))))
     confirmation = acknowledger.confirm()
     assert ids_of(confirmation) == set(map(str, range(count)))
     scene.emulator.intercept = None
-    acknowledger.send(*scene.store("later"))
+    acknowledger.send(*scene.stored("later"))
     assert ids_of(acknowledger.confirm()) == {"later"}, "one day without answers is not held against the next"
 
 
@@ -314,9 +346,9 @@ def test_an_api_that_does_not_answer_is_not_asked_for_every_batch(scene: Scene) 
     scene.emulator.intercept = on_acknowledge(lambda ids: Response(status_code=503))
     acknowledger = scene.acknowledger(batch_ids=10)
     started = time.monotonic()
-    acknowledger.send(*scene.store(*map(str, range(200))))
+    acknowledger.send(*scene.stored(*map(str, range(200))))
     before = scene.posts
-    acknowledger.send(*scene.store("more"))
+    acknowledger.send(*scene.stored("more"))
     assert scene.posts == before
     with pytest.raises(ApiUnavailable):
         acknowledger.confirm()
@@ -371,8 +403,8 @@ def test_what_is_still_available_is_sent_again_up_to_three_times(scene: Scene, c
 def test_what_is_still_available_after_four_sends_is_named(scene: Scene, count: int) -> None:
     scene.emulator.behaviour = Behaviour(dropped_acknowledgements=1000)
     confirmation = scene.settle(*scene.store(*map(str, range(count))))
-    assert confirmation.confirmed == []
-    assert {item.id for item in confirmation.refused} == set(map(str, range(count)))
+    assert confirmed(confirmation) == []
+    assert set(refused(confirmation)) == set(map(str, range(count)))
     assert Counter(scene.emulator.acknowledged) == dict.fromkeys(map(str, range(count)), 4)
 
 
@@ -418,8 +450,8 @@ def test_a_404_does_not_stand_for_an_acknowledgement_that_was_not_applied(scene:
     scene.emulator.behaviour = Behaviour(dropped_acknowledgements=1000)
     scene.emulator.intercept = on_retrieve(lambda it: Response(status_code=404))
     confirmation = scene.settle(proof, listed)
-    assert {item.id for item in confirmation.refused} == {"a", "b"}
-    assert confirmation.confirmed == []
+    assert set(refused(confirmation)) == {"a", "b"}
+    assert confirmed(confirmation) == []
 
 
 def test_ids_that_no_url_can_carry_are_looked_for_in_the_listing(scene: Scene) -> None:
@@ -435,7 +467,7 @@ def test_a_state_that_is_not_known_to_follow_an_acknowledgement_confirms_none(sc
     scene.emulator.intercept = on_retrieve(lambda it: JSONResponse(body) if it == "b" else None)
     confirmation = scene.settle(proof, listed)
     assert ids_of(confirmation) == {"a"}
-    assert [item.id for item in confirmation.refused] == ["b"]
+    assert refused(confirmation) == ["b"]
 
 
 @pytest.mark.parametrize("state", ["consumed", "expired"])
@@ -452,7 +484,7 @@ def test_an_answer_that_cannot_be_made_out_confirms_nothing(scene: Scene) -> Non
         lambda it: JSONResponse({"id": "a", "state": "consumed", "date_created": "yesterday"})
     )
     confirmation = scene.settle(proof, listed)
-    assert [item.id for item in confirmation.refused] == ["a"]
+    assert refused(confirmation) == ["a"]
 
 
 def test_an_item_of_the_listing_that_cannot_be_made_out_counts_as_available(scene: Scene) -> None:
@@ -467,7 +499,7 @@ def test_an_item_of_the_listing_that_cannot_be_made_out_counts_as_available(scen
 
     scene.emulator.intercept = intercept
     confirmation = scene.settle(proof, listed)
-    assert {it.listed.id: it.confirmed_by for it in confirmation.confirmed if it.confirmed_by == "result"} == {"7": "result"}
+    assert {name: how for name, how in confirmed(confirmation) if how == "result"} == {"7": "result"}
     assert len(ids_of(confirmation)) == 30
     assert Counter(scene.emulator.acknowledged)["7"] == 2
 
@@ -492,7 +524,7 @@ def test_calls_are_on_their_way_a_few_at_a_time(scene: Scene) -> None:
     proof, listed = scene.store(*map(str, range(400)))
     started = time.monotonic()
     acknowledger = scene.acknowledger(batch_ids=10)
-    acknowledger.send(proof, listed)
+    acknowledger.send(proof, table_of(listed))
     assert time.monotonic() - started < 1.5
     assert most == 4
     assert len(ids_of(acknowledger.confirm())) == 400

@@ -341,7 +341,7 @@ def test_records_that_cannot_be_derived_hold_up_no_acknowledgement(tmp_path, mon
     def fail(*_arguments, **_options):
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr("ricloud_connector.ingest.derive_records", fail)
+    monkeypatch.setattr("ricloud_connector.ingest.deriving.derive_records", fail)
     with Emulator(results=20, days=1, large_bytes=None) as emulator:
         (report,) = (each for each in run_ingest(emulator, tmp_path).values() if each.listed)
         assert report.acknowledged == len(emulator.acknowledged) > 0

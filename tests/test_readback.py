@@ -23,8 +23,9 @@ from ricloud_connector.audit import audit
 from ricloud_connector.errors import LakeError, UnreadablePart
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import Proven
-from ricloud_connector.parts import StagedPart, fingerprint
-from ricloud_connector.readback import VerifiedCommit, prove_staged, read_back
+from ricloud_connector.part_reader import fingerprint
+from ricloud_connector.parts import StagedPart
+from ricloud_connector.readback import PROOFS_KEPT, VerifiedCommit, prove_staged, read_back
 from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS
 from tests.lakes import DAY, acknowledgement_rows, commit, opened_lake, parts_of, proven, small, stage
 
@@ -75,15 +76,16 @@ def test_only_contents_are_proof(lake: Lake) -> None:
 
 def test_a_content_under_another_ones_md5_is_found_before_it_is_committed_and_by_an_audit(lake: Lake, tmp_path: Path) -> None:
     """The sha256 is that of its bytes, so that only the md5 tells that a row says of one content what is true of another."""
-    with pq.ParquetFile(stage(lake, small("a", "b")).path) as parquet:
+    staged = stage(lake, small("a", "b"))
+    with pq.ParquetFile(staged.path) as parquet:
         rows, metadata = parquet.read(), parquet.schema_arrow.metadata
     mixed = rows.set_column(
         rows.schema.get_field_index("checksum"), rows.schema.field("checksum"), rows.column("checksum").take([1, 0])
     )
     path = tmp_path / "mixed.parquet"
     pq.write_table(mixed.replace_schema_metadata(metadata), path)
-    with pytest.raises(UnreadablePart, match="are not those that were proven"):
-        prove_staged(StagedPart(CONTENTS, path, (fingerprint(mixed),)))
+    with pytest.raises(UnreadablePart, match="does not have the md5 that was proven with its bytes"):
+        prove_staged(StagedPart(CONTENTS, path, (fingerprint(mixed),), staged.md5s))
     folder = lake.folder(CONTENTS, DAY)
     assert isinstance(folder, Path)
     folder.mkdir(parents=True)
@@ -348,6 +350,50 @@ def test_contents_of_another_type_prove_nothing(lake: Lake, kind: pa.DataType) -
     assert "no column content" in fault
 
 
+# What this run has proven before it committed it
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_fault_085_a_file_that_changed_after_this_run_had_proven_it_is_found(
+    tmp_path_factory: Any, data: st.DataObject
+) -> None:
+    with opened_lake(tmp_path_factory.mktemp("lake") / "lake") as lake:
+        commit(lake, small(1, 2))
+        found = lake.scan(CONTENTS, DAY)
+        (path,) = parts_of(lake)
+        text = bytearray(path.read_bytes())
+        text[data.draw(st.integers(0, len(text) - 1))] ^= data.draw(st.integers(1, 255))
+        path.write_bytes(text)
+        try:
+            (proof,) = read_back(found, [0], proofs=lake.proofs)
+        except UnreadablePart:
+            return
+        assert dict(proof.proven) == proven(small(1, 2))
+        assert pq.read_table(pa.BufferReader(bytes(text))).column("content").to_pylist() == [*small(1, 2).values()]
+
+
+def test_what_was_proven_before_it_was_committed_is_not_decoded_again(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(lake, small(1, 2))
+    commit(lake, small(3))
+    found = lake.scan(CONTENTS, DAY)
+    with monkeypatch.context() as patch:
+        patch.setattr("ricloud_connector.readback.read_chunks", None)
+        proofs = list(read_back(found, [0, 1], proofs=lake.proofs))
+    assert [dict(proof.proven) for proof in proofs] == [proven(small(1, 2)), proven(small(3))]
+    assert [dict(proof.proven) for proof in read_back(found, [0], proofs=lake.proofs)] == [proven(small(1, 2))], "once"
+
+
+def test_of_files_that_nobody_reads_back_few_proofs_are_kept(lake: Lake) -> None:
+    for number in range(PROOFS_KEPT + 2):
+        commit(lake, small(number))
+    found = lake.scan(CONTENTS, DAY)
+    assert [proven(small(number)) for number in range(PROOFS_KEPT + 2)] == [
+        dict(proof.proven) for proof in read_back(found, range(PROOFS_KEPT + 2), proofs=lake.proofs)
+    ]
+    assert not lake.proofs
+
+
 # Before the commit
 
 
@@ -362,7 +408,8 @@ def test_fault_084_a_flip_before_the_commit_is_found_while_the_file_can_be_throw
     path = lake.staging / "part-flipped"
     path.write_bytes(text)
     try:
-        prove_staged(StagedPart(CONTENTS, path, (fingerprint(rows),)))
+        md5s = dict(zip(rows.column("sha256").to_pylist(), rows.column("checksum").to_pylist(), strict=True))
+        prove_staged(StagedPart(CONTENTS, path, (fingerprint(rows),), md5s))
     except UnreadablePart:
         return
     finally:

@@ -21,6 +21,7 @@ from ricloud_connector.errors import (
 )
 from ricloud_connector.item import JsonReader, parse_item
 from ricloud_connector.model import Rejection, Result, Window, id_of
+from ricloud_connector.quick_page import read_quickly
 from ricloud_connector.redact import Secret
 from ricloud_connector.wire import (
     Page,
@@ -762,3 +763,96 @@ def test_the_second_look_changes_nothing_where_nothing_is_wrong(item):
         except UntrustedAnswer:
             return
         assert quick == parse_item(document, doubtful=True)
+
+
+# The quick way
+
+
+def parse_both_ways(body: bytes) -> tuple[Page | None, Page]:
+    """A page as it is read where nothing in it is in doubt, None where something is; and as it is read otherwise."""
+    quick = read_quickly(body)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ricloud_connector.wire.read_quickly", lambda _: None)
+        try:
+            careful = parse_page(200, {}, body)
+        except UntrustedAnswer:
+            assert quick is None
+            raise
+    return None if quick is None else Page(tuple(quick.items), quick.has_more, quick.items[-1].id), careful
+
+
+def assert_both_agree(body: bytes) -> bool:
+    try:
+        quick, careful = parse_both_ways(body)
+    except UntrustedAnswer:
+        return False
+    assert quick in (None, careful)
+    return quick is not None
+
+
+@settings(max_examples=300)
+@given(DOCUMENT, st.booleans())
+def test_what_is_read_quickly_is_what_is_read_with_care(document, plain):
+    assert_both_agree(json.dumps(document, ensure_ascii=plain).encode("utf-8", "surrogatepass"))
+
+
+@settings(max_examples=1000)
+@given(st.data())
+def test_a_damaged_page_is_read_with_care_or_both_ways_alike(data):
+    items = [make_item(id=f"r{number}", size=number) for number in range(3)]
+    body = bytearray(json.dumps({"data": items, "has_more": False}, separators=(",", ":")).encode())
+    if data.draw(st.booleans()):
+        name, value = data.draw(st.sampled_from(sorted(items[0]))), data.draw(st.sampled_from(ODD_VALUES))
+        items[1][name] = "@"
+        body = bytearray(json.dumps({"data": items, "has_more": False}, separators=(",", ":")).replace('"@"', value).encode())
+    for _ in range(data.draw(st.integers(0, 2))):
+        start = data.draw(st.integers(0, len(body)))
+        pieces = [b"\\ud800", b'"', b"NaN", b"9" * 30, b"1e999", b'"id":"x",', b'"a":1,', b'\\":', b" ", b"\x80", b"W", b"\n"]
+        body[start : start + data.draw(st.integers(0, 3))] = data.draw(st.sampled_from(pieces) | st.binary(max_size=2))
+    assert_both_agree(bytes(body))
+
+
+ODD_VALUES = [
+    '""',
+    "null",
+    "true",
+    "1",
+    "-1",
+    "1.5",
+    "1e999",
+    "18446744073709551616",
+    "9223372036854775808",
+    "{}",
+    "[]",
+    '"x\\u0000"',
+    '"2026-W47-5T10:00:00Z"',
+    '"20261120T101530Z"',
+    '"2026-11-20 10:15:30"',
+    '"2026-11-20T10:15:30.123456+02:00"',
+    '"2026-13-20T10:15:30Z"',
+    '"2026-11-20T10:15:30z"',
+    '"0001-01-01T00:00:00.000000+23:59"',
+    '"2026-11-20T24:00:00.000000Z"',
+    '"ABCDEFABCDEFABCDEFABCDEFABCDEF01"',
+    '"abcdefabcdefabcdefabcdefabcdefg1"',
+    '{"url":""}',
+    '{"url":"https://x/","a":[]}',
+    '{"url":"https://x/","date_expires":1}',
+    '{"url":"https://x/","url":"https://y/"}',
+    '"\\ud83d\\ude00"',
+    '"\\ud83d"',
+    '"\u2028"',
+]
+
+
+DATED = {"date_consumed": "2026-11-20T10:15:30Z"}
+
+
+@pytest.mark.parametrize("changes", [{}, {"id": 17}, {"new": "field"}, {"type": None}, {"signed_url": None}, DATED])
+def test_ordinary_pages_are_read_quickly(changes):
+    items = [make_item(**{"id": f"r{number}"} | changes) for number in range(3)]
+    assert assert_both_agree(json.dumps({"data": items, "has_more": True}, separators=(",", ":")).encode())
+
+
+def test_a_page_with_white_space_after_its_colons_is_read_quickly():
+    assert assert_both_agree(json.dumps({"data": [make_item()], "has_more": True}, indent=1).encode())

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from ricloud_connector.ingest import DayReport
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import Window
+from ricloud_connector.part_reader import read_groups
 from ricloud_connector.partition import Partition
-from ricloud_connector.parts import read_groups
 from ricloud_connector.redact import clean
 from ricloud_connector.schemas import CONTENTS, RESULTS, Dataset
 

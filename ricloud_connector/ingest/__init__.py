@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from ricloud_connector.ingest.deriving import Deriving
 from ricloud_connector.ingest.listings import Day, DayListings
 from ricloud_connector.ingest.run import DayReport, Progress, Run, Selection, now_utc
 from ricloud_connector.ingest.settle import Settlement, available_of
 from ricloud_connector.ingest.store import store_day
 from ricloud_connector.model import Window
-from ricloud_connector.records import Contracts, check_contracts, derive_records
+from ricloud_connector.records import Contracts, check_contracts
 
 __all__ = [
     "DayReport",
@@ -44,27 +45,25 @@ def ingest_results(
     """Ingest day by day; yields what became of each, once it is settled.
 
     `contracts` says by feed what becomes of fields that its columns do not have (`evolve`, `freeze`, `discard`).
-    A day whose lake is broken is reported with its error, and the others go on. Records are derived from what is settled:
-    nothing that a document holds can keep a result of that day from being acknowledged.
+    A day whose lake is broken is reported with its error, and the others go on. Records are derived from what is acknowledged
+    already: nothing that a document holds can keep its result from that.
     Raises: ApiError and SettingsError, which concern every day: all that was committed stays.
     """
     contracts = check_contracts(contracts)
     settlement, settling = Settlement(run), list[DayReport]()
-    with DayListings(run, days, selection or Selection()) as listings:
+    with Deriving(run, contracts) as deriving, DayListings(run, days, selection or Selection()) as listings:
         for listed in listings:
             report = DayReport(listed.day, span=listed.span)
             with report.measured():
-                available = store_day(run, listed, report, settlement=settlement if acknowledge else None)
+                available = store_day(run, listed, report, settlement=settlement if acknowledge else None, deriving=deriving)
                 if acknowledge:
                     settlement.send(listed.day, listed.span, available, report)
             settling.append(report)
             # A server that ignores the filter would be walked whole to confirm one day: it is, once, for all days.
             if not listings.spooled:
-                settlement.confirm()
-                yield from _with_records(run, settling, contracts)
+                yield from _settled(settlement, deriving, settling)
                 settling = []
-    settlement.confirm()
-    yield from _with_records(run, settling, contracts)
+        yield from _settled(settlement, deriving, settling)
 
 
 def store_results(
@@ -101,14 +100,10 @@ def acknowledge_results(run: Run, days: Iterable[Day]) -> Iterator[DayReport]:
     yield from settling
 
 
-def _with_records(run: Run, reports: Iterable[DayReport], contracts: Contracts) -> Iterator[DayReport]:
-    """Derive the records of each day; whatever goes wrong is told in its report."""
+def _settled(settlement: Settlement, deriving: Deriving, reports: Iterable[DayReport]) -> Iterator[DayReport]:
+    """Make sure of the acknowledgements of some days, then of their records."""
+    settlement.confirm()
     for report in reports:
         if report.error is None:
-            try:
-                found = derive_records(run.lake, report.day, at=run.now(), contracts=contracts)
-            except Exception as error:  # noqa: BLE001  # contents are settled: no error of a parser may end the run
-                report.records_error = f"{type(error).__name__}: {error}"
-            else:
-                report.record_rows, report.record_faults = sum(found.rows.values()), list(found.rejections)
+            deriving.finish(report)
         yield report

@@ -26,8 +26,10 @@ from ricloud_connector.parts import ContentsWriter, PartWriter, StagedPart, chun
 from ricloud_connector.schemas import CONTENTS, RESULTS, result_rows
 
 PART_BYTES = 64 * 1024 * 1024
-PART_ROWS = 100_000
-"""Where a part is closed. A larger content has a part of its own, or, where the store caps its files, several."""
+PART_ROWS = 16_000
+"""Where a part is closed: what is held of it by id grows with its rows.
+
+A larger content has a part of its own, or, where the store caps its files, several."""
 
 
 @dataclass(slots=True)

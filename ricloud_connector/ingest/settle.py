@@ -4,34 +4,25 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ricloud_connector.acknowledge import Acknowledger, Confirmed, Listed, find_consumed
+from ricloud_connector.acknowledge import LISTED, Acknowledger, find_consumed
 from ricloud_connector.ingest.run import DayReport, Run
 from ricloud_connector.model import AVAILABLE, NAMED_AT_MOST, Rejection, Result, Window
 from ricloud_connector.partition import Partition
 from ricloud_connector.readback import read_back
 from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, RESULTS, acknowledgement_rows
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NOTHING = pa.array([], pa.string())
-_LISTED_SCHEMA = pa.schema(
-    [
-        ("result_id", pa.string()),
-        ("numeric_id", pa.bool_()),
-        ("checksum", pa.string()),
-        ("size", pa.int64()),
-        ("date_created", pa.timestamp("us", tz="UTC")),
-    ]
-)
+_NOTHING = pa.nulls(0, pa.string())
+_FACTS = ["result_id", "checksum", "size", "date_created"]
 
 
 def available_of(pages: Iterable[list[Result | Rejection]]) -> pa.Table:
     """What is available of some pages, as columns: some tens of bytes a result, however many there are."""
-    tables = [_LISTED_SCHEMA.empty_table()]
+    tables = [LISTED.empty_table()]
     for page in pages:
         items = [item for item in page if isinstance(item, Result) and item.state == AVAILABLE]
         columns = [
@@ -41,7 +32,7 @@ def available_of(pages: Iterable[list[Result | Rejection]]) -> pa.Table:
             [item.size for item in items],
             [item.date_created for item in items],
         ]
-        tables.append(pa.table(columns, schema=_LISTED_SCHEMA))
+        tables.append(pa.table(columns, schema=LISTED))
     return pa.concat_tables(tables)
 
 
@@ -60,7 +51,7 @@ class Settlement:
         self._run = run
         self._acknowledger = Acknowledger(run.client, sleep=run.sleep)
         self._reports: dict[date, list[tuple[Window, DayReport]]] = defaultdict(list)  # a day may come in many spans
-        self._found: list[Confirmed] = []
+        self._found: list[pa.Table] = []
         self._sent, self._sent_of = _NOTHING, date.min  # the ids of one day that were acknowledged already
 
     def send(self, day: date, span: Window, available: pa.Table, report: DayReport) -> None:
@@ -73,7 +64,7 @@ class Settlement:
         partition = self._run.lake.scan(CONTENTS, day)
         whole = partition.whole_results()
         if whole.num_rows:
-            self._found += self._find_consumed(day, span, whole, available)
+            self._found.append(self._find_consumed(day, span, whole, available))
             self._send(partition, whole, available)
         self._sent = _NOTHING  # an hour later in the same day is another turn
 
@@ -104,9 +95,8 @@ class Settlement:
         due = due.filter(pc.invert(pc.is_in(due.column("result_id"), value_set=self._sent)))
         if due.num_rows:  # the API lists them no more: the row of a result that another run wrote must not be lost then
             self._run.lake.settle(RESULTS, partition.day)
-        for commit in read_back(partition, due.column("part").unique().to_pylist()):
-            in_part = due.filter(pc.equal(due.column("part"), commit.file.number))
-            self._acknowledger.send(commit, _listed_of(in_part))
+        for commit in read_back(partition, due.column("part").unique().to_pylist(), proofs=self._run.lake.proofs):
+            self._acknowledger.send(commit, _once(due.filter(pc.equal(due.column("part"), commit.file.number))))
         self._sent = pa.concat_arrays([self._sent, due.column("result_id").combine_chunks()])
 
     def confirm(self) -> None:
@@ -114,31 +104,37 @@ class Settlement:
         if not self._reports:
             return
         confirmation = self._acknowledger.confirm()
-        by_day = defaultdict[date, list[Confirmed]](list)
-        for confirmed in (*self._found, *confirmation.confirmed):
-            by_day[confirmed.listed.date_created.date()].append(confirmed)
-            report = self._report_of(confirmed.listed)
-            if confirmed.confirmed_by == "found":
-                report.found_acknowledged += 1
-            else:
-                report.acknowledged += 1
-        for listed in confirmation.refused:
-            report = self._report_of(listed)
-            report.unconfirmed += 1
-            report.unconfirmed_ids += [listed.id] if len(report.unconfirmed_ids) < NAMED_AT_MOST else []
-        for day, confirmed_ones in by_day.items():
+        rows: dict[date, list[pa.Table]] = defaultdict(list)
+        for found in self._found:
+            for day, report, confirmed in self._by_report(found):
+                report.found_acknowledged += confirmed.num_rows
+                rows[day].append(self._rows(confirmed, "found"))
+        for sent, confirmed_by in confirmation.confirmed:
+            for day, report, confirmed in self._by_report(sent):
+                report.acknowledged += confirmed.num_rows
+                rows[day].append(self._rows(confirmed, confirmed_by))
+        for _, report, refused in self._by_report(confirmation.refused):
+            report.unconfirmed += refused.num_rows
+            report.unconfirmed_ids += refused.column("result_id").slice(0, NAMED_AT_MOST).to_pylist()
+        for day, tables in rows.items():
             with self._reports[day][-1][1].measured():
-                rows = acknowledgement_rows(_facts(confirmed_ones), run_id=self._run.run_id, at=self._run.now())
-                self._run.lake.commit_table(ACKNOWLEDGEMENTS, day, rows)
+                self._run.lake.commit_table(ACKNOWLEDGEMENTS, day, pa.concat_tables(tables))
         self._reports.clear()
         self._found = []
 
-    def _report_of(self, listed: Listed) -> DayReport:
-        """The report of the span in which a result was created."""
-        spans = self._reports[listed.date_created.date()]
-        return next((report for span, report in spans if listed.date_created in span), spans[-1][1])
+    def _by_report(self, facts: pa.Table) -> Iterator[tuple[date, DayReport, pa.Table]]:
+        """The results of each day and span, and the report that tells of them: the day's last where none has the moment."""
+        for day, spans in self._reports.items():
+            rest = _within(facts, Window.of_day(day))
+            for span, report in spans[:-1]:
+                yield day, report, _within(rest, span)
+                rest = rest.filter(pc.invert(_is_within(rest, span)))
+            yield day, spans[-1][1], rest
 
-    def _find_consumed(self, day: date, span: Window, whole: pa.Table, available: pa.Table) -> list[Confirmed]:
+    def _rows(self, confirmed: pa.Table, confirmed_by: str) -> pa.Table:
+        return acknowledgement_rows(confirmed, confirmed_by, run_id=self._run.run_id, at=self._run.now())
+
+    def _find_consumed(self, day: date, span: Window, whole: pa.Table, available: pa.Table) -> pa.Table:
         """Stored results without an acknowledgement row that are not available any more and that the API calls consumed.
 
         A run that died between acknowledging and writing it down leaves them.
@@ -146,32 +142,22 @@ class Settlement:
         recorded = self._run.lake.scan(ACKNOWLEDGEMENTS, day).index.column("result_id")
         silent = whole.filter(pc.invert(pc.is_in(whole.column("result_id"), value_set=recorded)))
         silent = silent.filter(pc.invert(pc.is_in(silent.column("result_id"), value_set=available.column("result_id"))))
-        created = silent.column("date_created")
-        silent = silent.filter(pc.and_(pc.greater_equal(created, span.since), pc.less(created, span.until)))
-        if not silent.num_rows:
-            return []
-        facts = {row["result_id"]: row for row in silent.drop(["part"]).to_pylist()}
-        consumed = dict.fromkeys(find_consumed(self._run.client, span, list(facts)))
-        return [Confirmed(_listed(facts[result_id]), "found") for result_id in consumed]
+        silent = _within(silent, span)
+        ids = silent.column("result_id").to_pylist()
+        consumed = list(find_consumed(self._run.client, span, ids)) if ids else []
+        return silent.select(_FACTS).filter(pc.is_in(silent.column("result_id"), value_set=pa.array(consumed, pa.string())))
 
 
-def _facts(confirmed: Iterable[Confirmed]) -> Iterator[tuple[str, str, int, datetime, str]]:
-    for listed, confirmed_by in confirmed:
-        yield listed.id, listed.checksum, listed.size, listed.date_created, confirmed_by
+def _is_within(facts: pa.Table, span: Window) -> pa.ChunkedArray:
+    created = facts.column("date_created")
+    return pc.and_(pc.greater_equal(created, span.since), pc.less(created, span.until))
 
 
-def _listed_of(due: pa.Table) -> list[Listed]:
-    """Rows of the due table as facts, each id once."""
-    ids, numeric, checksums, sizes = (due.column(name).to_pylist() for name in ("result_id", "numeric_id", "checksum", "size"))
-    # Arrow takes longer to make a datetime than everything else together.
-    moments = [_EPOCH + timedelta(microseconds=number) for number in due.column("date_created").cast(pa.int64()).to_pylist()]
-    wire_ids = [int(name) if is_number else name for name, is_number in zip(ids, numeric, strict=True)]
-    return list({item.id: item for item in map(Listed, ids, wire_ids, checksums, sizes, moments)}.values())
+def _within(facts: pa.Table, span: Window) -> pa.Table:
+    return facts.filter(_is_within(facts, span))
 
 
-def _listed(row: dict[str, object]) -> Listed:
-    result_id, size, created = row["result_id"], row["size"], row["date_created"]
-    assert isinstance(result_id, str)
-    assert isinstance(size, int)
-    assert isinstance(created, datetime)
-    return Listed(result_id, int(result_id) if row.get("numeric_id") else result_id, str(row["checksum"]), size, created)
+def _once(due: pa.Table) -> pa.Table:
+    """Each id once: a listing may have told of a result twice."""
+    first = due.append_column("row", pa.array(range(due.num_rows))).group_by("result_id", use_threads=False)
+    return due.take(first.aggregate([("row", "min")]).column("row_min"))

@@ -10,6 +10,7 @@ import pyarrow as pa
 from ricloud_connector import overlap
 from ricloud_connector.errors import LakeError
 from ricloud_connector.fetch import Outcome
+from ricloud_connector.ingest.deriving import Deriving
 from ricloud_connector.ingest.listings import ListedDay
 from ricloud_connector.ingest.open_parts import OpenParts, whole_of
 from ricloud_connector.ingest.run import DayReport, Run
@@ -32,15 +33,18 @@ def store_day(
     results: bool = True,
     contents: bool = True,
     settlement: Settlement | None = None,
+    deriving: Deriving | None = None,
 ) -> pa.Table:
     """Store what the lake lacks of a listed day: result rows first, then proven contents, part by part.
 
-    With a `settlement`, what is in the lake is acknowledged while the next part is being filled.
+    With a `settlement`, what is in the lake is acknowledged while the next part is being filled, and with `deriving` its
+    records are made after that.
     Returns what was listed as available, in the few columns that are compared with what is read back later.
     """
     available = [available_of([])]
     rejected: list[Rejection] = []
     tries = Tries(run.lake, listed.day)
+    stored_before = len(run.lake.scan(CONTENTS, listed.day).parts)
 
     def keep(outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
@@ -63,6 +67,8 @@ def store_day(
     def tell(ids: Collection[str]) -> None:
         if settlement is not None:
             settlement.send_committed(listed.day, listed.span, ids, pa.concat_tables(list(available)), report)
+        if deriving is not None:
+            deriving.begin(listed.day, stored_before)
 
     with OpenParts(run.lake, listed.day, run_id=run.run_id, committed=tell) as parts, _cancelling(settlement):
         for state, pages in listed.pages.items():

@@ -70,23 +70,25 @@ def check_contracts(contracts: Contracts | None) -> Contracts:
     return contracts or {}
 
 
-def derive_records(lake: Lake, day: date, *, at: datetime, contracts: Contracts | None = None) -> RecordsReport:
-    """Derive what is missing of a day's records, part by part. The lake is opened; `at` is now.
+def derive_records(lake: Lake, day: date, *, at: datetime, contracts: Contracts | None = None, first: int = 0) -> RecordsReport:
+    """Derive what is missing of a day's records, part by part, from contents part `first` on. The lake is opened; `at` is now.
 
     Raises: LakeError where contents cannot be read or records not be written, or where they are being rebuilt; SettingsError
     for a contract's name.
     """
     with records_lock(lake, alone=False):
-        return derive_unlocked(lake, day, at=at, contracts=contracts)
+        return derive_unlocked(lake, day, at=at, contracts=contracts, first=first)
 
 
-def derive_unlocked(lake: Lake, day: date, *, at: datetime, contracts: Contracts | None = None) -> RecordsReport:
+def derive_unlocked(
+    lake: Lake, day: date, *, at: datetime, contracts: Contracts | None = None, first: int = 0
+) -> RecordsReport:
     """The same, for who holds the lock."""
     report, contracts = RecordsReport(day), check_contracts(contracts)
     with report.measured():
         contents = lake.scan(CONTENTS, day)
         derived = Derived(lake, day)
-        for part in contents.parts:
+        for part in contents.parts[first:]:
             if not derived.holds(part):
                 _derive_part(_Work(lake, day, at, contents, part, contracts, report), derived)
     return report

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from ricloud_connector.disk import discard
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import DataFile, Rejection
-from ricloud_connector.parts import read_groups
+from ricloud_connector.part_reader import read_groups
 from ricloud_connector.records.feed import RECORDS
 from ricloud_connector.records.rows import PARSER
 from ricloud_connector.schemas import QUARANTINE

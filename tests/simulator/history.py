@@ -25,13 +25,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from ricloud_connector import acknowledge, ingest, parts
+from ricloud_connector import acknowledge, part_reader, parts
 from ricloud_connector.bucket_storage import BucketStorage
 from ricloud_connector.client import RicloudClient
 from ricloud_connector.cloud import BucketUrl, Cloud
 from ricloud_connector.errors import LakeError, RicloudError
 from ricloud_connector.fetch import Fetcher
-from ricloud_connector.ingest import Run, acknowledge_results, ingest_results, open_parts, store_results
+from ricloud_connector.ingest import Run, acknowledge_results, deriving, ingest_results, open_parts, store_results
 from ricloud_connector.lake import Lake
 from ricloud_connector.location import Policy
 from ricloud_connector.model import Window
@@ -318,8 +318,9 @@ class _History:
             world.objects.stale = rng.choice([0.0, 0.0, 0.3])
         world.stage.switching = rng.choice([0.05, 0.15, 0.4])
         if rng.random() < 0.9:
-            patch.setattr(ingest, "derive_records", lambda *_, **__: NO_RECORDS)  # they are made of what is settled
+            patch.setattr(deriving, "derive_records", lambda *_, **__: NO_RECORDS)  # they are made of what is settled
             patch.setattr(parts, "pq", STAND_IN)
+            patch.setattr(part_reader, "pq", STAND_IN)
         world.rots = rng.choice([0.0] * 15 + [0.1])
         patch.setattr(acknowledge, "READ_EACH_UP_TO", rng.choice([20, 20, 2, 0]))
         patch.setattr(open_parts, "PART_ROWS", rng.choice([100_000] * 6 + [1, 2]))

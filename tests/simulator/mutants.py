@@ -50,19 +50,19 @@ _BELIEVES = (
     "        partition = self._run.lake.scan(CONTENTS, day)\n",
     "        names = pa.array(ids, pa.string())\n"
     "        believed = available.filter(pc.is_in(available.column('result_id'), value_set=names))\n"
-    "        self._acknowledger._sent += _listed_of(believed)\n"
-    "        self._acknowledger._send_all(_listed_of(believed))\n"
+    "        self._acknowledger._sent.append(believed)\n"
+    "        self._acknowledger._send_all(believed)\n"
     "        return\n"
     "        partition = self._run.lake.scan(CONTENTS, day)\n",
 )
 _CREATED = "self.storage.create(folder / disk.part_name(number), staged.path)"
 _CREATE = f"if {_CREATED}:"
 _CREATED_NEXT = "self.storage.create(folder / disk.part_name(number + 1), staged.path)"
-_PROVEN = "commit.proven.get(item.id) == Proven(item.checksum, item.size)"
+_PROVEN = "commit.proven.get(result_id) == claim"
 _LINK = "kernel(os.link, staged, target)"
 _TRUSTS_THE_INDEX = (
     "readback:read_back",
-    "found = dict(prove_chunks(_settled_chunks(partition, together), str(file.path), md5=md5))",
+    "found = _proven_before(partition, file, proofs) if proofs and together == [file] else None",
     "found = {row['result_id']: Proven(row['checksum'], row['size']) for row in partition.index.to_pylist()"
     " if row['part'] == file.number}",
 )
@@ -78,8 +78,8 @@ MUTANTS = (
             "ingest.settle:Settlement._send",
             "due = due_of(whole, available)\n",
             "due = due_of(whole, available)\n"
-            "        self._acknowledger._sent += _listed_of(available)\n"
-            "        self._acknowledger._send_all(_listed_of(available))\n",
+            "        self._acknowledger._sent.append(available)\n"
+            "        self._acknowledger._send_all(available)\n",
         ),
     ),
     _mutant(
@@ -135,6 +135,10 @@ MUTANTS = (
     _mutant("no read-back: what the index says is acknowledged", _TRUSTS_THE_INDEX),
     _mutant("no read-back: what was committed is believed", _BELIEVES),
     _mutant(
+        "no read-back: what was proven in staging is proof of whatever has its name",
+        ("readback:_proven_before", "proofs.take(file_sha256(path))", "proofs.take(next(reversed(proofs._by_digest)))"),
+    ),
+    _mutant(
         "the confirmation is skipped",
         ("acknowledge:Acknowledger.confirm", "still, how = self._still_available(open_)", "still, how = set(), 'listing'"),
     ),
@@ -143,15 +147,14 @@ MUTANTS = (
         (
             "ingest.settle:Settlement._send",
             "self._acknowledger.send(commit,",
-            "early = [Confirmed(item, 'listing') for item in _listed_of(in_part)]\n"
-            "            self._run.lake.commit_table(ACKNOWLEDGEMENTS, partition.day,"
-            " acknowledgement_rows(_facts(early), run_id=self._run.run_id, at=self._run.now()))\n"
+            "early = self._rows(_once(due.filter(pc.equal(due.column('part'), commit.file.number))), 'listing')\n"
+            "            self._run.lake.commit_table(ACKNOWLEDGEMENTS, partition.day, early)\n"
             "            self._acknowledger.send(commit,",
         ),
     ),
     _mutant(
         "an acknowledgement that was never written down is not looked for",
-        ("ingest.settle:Settlement._find_consumed", "if not silent.num_rows:", "if True:"),
+        ("ingest.settle:Settlement._find_consumed", "if ids else []", "if False else []"),
     ),
     _mutant(
         "results of one moment are taken for one",
@@ -167,7 +170,7 @@ MUTANTS = (
             'return available.join(whole.drop(["date_created"]), ["result_id", "checksum", "size"],',
             'return available.join(whole.select(["result_id", "part"]), ["result_id"],',
         ),
-        ("acknowledge:Acknowledger.send", _PROVEN, "item.id in commit.proven"),
+        ("acknowledge:Acknowledger.send", _PROVEN, "result_id in commit.proven"),
     ),
     _mutant(
         "what is in quarantine is acknowledged",

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ricloud_connector import ingest, parts
+from ricloud_connector import part_reader, parts
+from ricloud_connector.ingest import deriving
 from ricloud_connector.model import Window
 from tests.simulator.columnar import STAND_IN
 from tests.simulator.history import FIRST_DAY, NO_RECORDS, World
@@ -31,7 +32,8 @@ def play_deaths(folder: Path, deaths: list[Death], *, bucket: bool, then_cut: bo
     base.mkdir()
     patch = pytest.MonkeyPatch()
     patch.setattr(parts, "pq", STAND_IN)
-    patch.setattr(ingest, "derive_records", lambda *_, **__: NO_RECORDS)
+    patch.setattr(part_reader, "pq", STAND_IN)
+    patch.setattr(deriving, "derive_records", lambda *_, **__: NO_RECORDS)
     try:
         world = World(stage, base, bucket=bucket)
         world.kernel.keeps = 0.0
