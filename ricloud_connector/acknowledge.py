@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -16,6 +15,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ricloud_connector import overlap
 from ricloud_connector.client import RicloudClient
 from ricloud_connector.errors import ApiRefused, ApiUnavailable, TokenRefused
 from ricloud_connector.model import AVAILABLE, CONSUMED, EXPIRED, Proven, Rejection, Result, Window, id_of
@@ -95,8 +95,8 @@ class Acknowledger:
         """
         open_, self._sent = pa.concat_tables([LISTED.empty_table(), *self._sent]), []
         confirmed: list[tuple[pa.Table, HowSeen]] = []
-        for pause_s in (0.0, *PAUSES_S):
-            if pause_s:
+        for pause_s in (None, *PAUSES_S):
+            if pause_s is not None:
                 again = _without(open_, self._refused)
                 if not again.num_rows or self._unanswered is not None:
                     break
@@ -115,7 +115,7 @@ class Acknowledger:
         if self._unanswered is not None:
             return
         self._stopped = False
-        with ThreadPoolExecutor(SENDERS) as pool:
+        with overlap.pool(SENDERS) as pool:
             futures = [pool.submit(self._send_or_stop, batch) for batch in _batches(listed, self._batch_ids)]
             try:
                 for future in futures:
@@ -215,7 +215,7 @@ def read_states(client: RicloudClient, ids: Sequence[str]) -> dict[str, str | No
 
     if not ids:
         return {}
-    with ThreadPoolExecutor(min(READERS, len(ids))) as pool:
+    with overlap.pool(min(READERS, len(ids))) as pool:
         return dict(zip(ids, pool.map(read, ids), strict=True))
 
 

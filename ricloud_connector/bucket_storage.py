@@ -14,17 +14,19 @@ import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, NoReturn
 
-from ricloud_connector.buckets import RANGES_AHEAD, Buckets, call, load_obstore, read_ranges
+from ricloud_connector import overlap
+from ricloud_connector.buckets import RANGES_AHEAD, read_ranges
 from ricloud_connector.cloud import BucketUrl
 from ricloud_connector.disk import PART_NAME
 from ricloud_connector.errors import LakeError, SettingsError, UncertainCommit, UnreadablePart, UnsafeStore
 from ricloud_connector.model import DataFile, ObjectPath, Place
+from ricloud_connector.objects import Objects, ObstoreObjects
 from ricloud_connector.refusal import Kind, Refused
 from ricloud_connector.staging import opened_staging
 
@@ -45,11 +47,19 @@ class BucketStorage:
 
     longest_part = LONGEST_PART_BYTES
 
-    def __init__(self, url: BucketUrl, scratch: Path | None = None) -> None:
+    def __init__(
+        self,
+        url: BucketUrl,
+        scratch: Path | None = None,
+        *,
+        objects: Objects | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._url, self._name = url, f"{url.scheme}://{url.bucket}"
         self.root = ObjectPath(self._name, url.prefix)
         self.staging = scratch or Path(tempfile.gettempdir())
-        self._buckets = Buckets(url.cloud, retries=RETRIES)
+        self.sleep = sleep
+        self._objects = objects or ObstoreObjects(url, retries=RETRIES)
         self._control: OrderedDict[Place, bytes] = OrderedDict()
         self._lock = Lock()  # of what is kept: one thread commits while another looks
 
@@ -69,8 +79,8 @@ class BucketStorage:
         return bool(self.folders(folder))
 
     def folders(self, folder: Place) -> list[str]:
-        found = self._ask(f"list {folder}", load_obstore().list_with_delimiter, _key(folder))
-        return sorted(str(prefix).rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"])
+        found = self._ask(f"list {folder}", "list_with_delimiter", _key(folder))
+        return sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in found)
 
     def names(self, folder: Place) -> list[str]:
         names = (facts["path"].removeprefix(f"{_key(folder)}/") for facts in self._list(folder))
@@ -105,7 +115,7 @@ class BucketStorage:
         if tries > MAX_PAUSES:
             raise LakeError(f"{self.root} takes no more parts: what it says of them and what it lists do not agree")
         pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**tries)
-        time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+        self.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
 
     def settle_folder(self, folder: Place) -> None:
         """Nothing: what a bucket has acknowledged, it keeps."""
@@ -129,8 +139,7 @@ class BucketStorage:
         if kept is not None:
             return kept
         try:
-            answer = call(self._name, load_obstore().get, self._store(), _key(place))
-            body: bytes = call(self._name, answer.bytes).to_bytes()
+            body: bytes = self._objects("get", _key(place))
         except Refused as refused:
             raise OSError(refused.detail) from None
         self._keep(place, body)
@@ -139,7 +148,7 @@ class BucketStorage:
     def replace(self, place: Place, staged: Path) -> None:
         body = staged.read_bytes()
         try:
-            call(self._name, load_obstore().put, self._store(), _key(place), body, use_multipart=False)
+            self._objects("put", _key(place), body=body)
         except Refused as refused:
             raise OSError(refused.detail) from None
         self._keep(place, body)
@@ -151,28 +160,21 @@ class BucketStorage:
             while len(self._control) > CONTROL_FILES_KEPT:
                 self._control.popitem(last=False)
 
-    def _store(self) -> Any:
-        return self._buckets.open(self._url.scheme, self._url.bucket)
-
-    def _ask(self, what: str, function: Callable[..., Any], key: str, **named: Any) -> Any:
+    def _ask(self, what: str, verb: str, key: str, **named: Any) -> Any:
         """Raises: LakeError that says what could not be done."""
         try:
-            return call(self._name, function, self._store(), key, **named)
+            return self._objects(verb, key, **named)
         except Refused as refused:
             _raise(f"cannot {what}", refused)
 
     def _list(self, folder: Place) -> list[Any]:
-        def collect(store: Any, key: str) -> list[Any]:
-            return [facts for chunk in load_obstore().list(store, key, chunk_size=1000) for facts in chunk]
-
-        found: list[Any] = self._ask(f"list {folder}", collect, _key(folder))
+        found: list[Any] = self._ask(f"list {folder}", "list", _key(folder))
         return found
 
     def _create(self, target: Place, body: memoryview | bytes) -> bool:
         """Whether it was this call that created it. Raises: UncertainCommit where the bucket does not say; LakeError."""
         try:
-            store = self._buckets.open(self._url.scheme, self._url.bucket, creating=True)
-            call(self._name, load_obstore().put, store, _key(target), body, mode="create", use_multipart=False)
+            self._objects("create", _key(target), body=body)
         except Refused as refused:
             if refused.kind is Kind.EXISTS:
                 return False
@@ -183,15 +185,19 @@ class BucketStorage:
 
     def _read_whole(self, file: DataFile) -> Iterator[bytes]:
         try:
-            with ThreadPoolExecutor(RANGES_AHEAD, "range") as pool:
-                yield from read_ranges(pool, self._name, self._store(), _key(file.path), 0, file.size)
+            with overlap.pool(RANGES_AHEAD, "range") as pool:
+                yield from read_ranges(pool, self._name, partial(self._range, _key(file.path)), 0, file.size)
         except Refused as refused:
             _raise(f"cannot read {file.path}", refused)
 
     def _read_range(self, file: DataFile, start: int, end: int) -> bytes:
-        data: bytes = self._ask(f"read {file.path}", load_obstore().get_range, _key(file.path), start=start, end=end).to_bytes()
+        data: bytes = self._ask(f"read {file.path}", "get_range", _key(file.path), start=start, end=end)
         if len(data) != end - start:
             raise UnreadablePart(f"{file.path} is shorter than it was listed")
+        return data
+
+    def _range(self, key: str, start: int, end: int) -> bytes:
+        data: bytes = self._objects("get_range", key, start=start, end=end)
         return data
 
     def _probe(self) -> None:
@@ -204,7 +210,7 @@ class BucketStorage:
             self._probe_create(target)
             if self._probe_create(target):
                 raise UnsafeStore(f"{self._name} creates an object a second time: nothing would be acknowledged safely")
-            if self._ask(f"read {target}", load_obstore().get, target.key).bytes().to_bytes() != _PROBE:
+            if self._ask(f"read {target}", "get", target.key) != _PROBE:
                 raise UnsafeStore(f"{target} does not read back as it was written; if somebody else wrote it, remove it")
             if target.key not in {facts["path"] for facts in self._list(target.parent)}:
                 raise UnsafeStore(f"{self._name} does not list what it holds: nothing would be acknowledged safely")

@@ -14,7 +14,7 @@ import importlib.util
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import islice
@@ -160,12 +160,18 @@ class Buckets:
         return self._aws
 
 
-def read_ranges(pool: ThreadPoolExecutor, bucket: str, store: Any, path: str, start: int, end: int) -> Iterator[bytes]:
+def read_range(bucket: str, store: Any, path: str, start: int, end: int) -> bytes:
+    """Some bytes of an object. Raises: Refused."""
+    data: bytes = call(bucket, load_obstore().get_range, store, path, start=start, end=end).to_bytes()
+    return data
+
+
+def read_ranges(pool: Executor, bucket: str, ask: Callable[[int, int], bytes], start: int, end: int) -> Iterator[bytes]:
     """The bytes of an object from `start` to `end`, in order, a few ranges ahead of their turn. Raises: Refused."""
 
     def read(first: int) -> bytes:
         last = min(first + RANGE_BYTES, end)
-        data: bytes = call(bucket, load_obstore().get_range, store, path, start=first, end=last).to_bytes()
+        data = ask(first, last)
         if len(data) != last - first:
             raise Refused(Kind.UNREACHABLE, f"{bucket} gave {len(data)} of {last - first} bytes")
         return data

@@ -10,10 +10,10 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import nullcontext
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import httpcore
 import httpx
@@ -35,7 +35,7 @@ from ricloud_connector.transport import DeadlineTransport
 
 USER_AGENT = "ricloud-connector"
 MAX_BODY_BYTES = 16 * 1024 * 1024  # a thousand results with all that they may hold; decoded, it may be twentyfold in memory
-LARGE_BODY_BYTES = 4 * 1024 * 1024  # above it one answer is read and parsed at a time, however many listings are under way
+LARGE_BODY_BYTES = 4 * 1024 * 1024  # above it one answer is parsed at a time, however many listings are under way
 MAX_DEMANDED_S = 300.0  # of waits that the server asks for, together, in one call
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
@@ -44,11 +44,21 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
+class Exchange(Protocol):
+    """Sends one request to the API; gives status, headers and body of the answer, before anything is made of them.
+
+    It ends at `ends`, a moment of `time.monotonic()`. Raises: ApiError where there is no answer.
+    """
+
+    def __call__(self, request: wire.Request, ends: float, /) -> tuple[int, Mapping[str, str], bytes]: ...
+
+
 class RicloudClient:
     """The API as three verbs. Safe to use from several threads.
 
     `deadline_s` bounds one call with its retries, from the connection to the last byte, without the waits that the server
-    itself demands by `Retry-After`: those are kept, up to 300 s together.
+    itself demands by `Retry-After`: those are kept, up to 300 s together. `exchange`, `sleep` and `clock` are all that it
+    has of the world outside.
     `date_filter` names the two query parameters of the half-open `date_created` window; None walks without a filter.
     """
 
@@ -62,6 +72,8 @@ class RicloudClient:
         date_filter: tuple[str, str] | None = wire.DATE_FILTER,
         proxy: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        exchange: Exchange | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self.requests = 0
@@ -69,22 +81,12 @@ class RicloudClient:
         self._token = token
         self._deadline_s = deadline_s
         self._date_filter = date_filter
-        self._sleep = sleep
+        self._sleep, self._clock = sleep, clock
         self._large = threading.Lock()
-        self._transport = DeadlineTransport(proxy=proxy)
-        self._http = httpx.Client(
-            headers={
-                "Authorization": f"Token {token.reveal()}",
-                "Accept": "application/json",
-                "Accept-Encoding": "gzip",
-                "User-Agent": USER_AGENT,
-            },
-            timeout=httpx.Timeout(deadline_s, connect=min(connect_timeout_s, deadline_s)),
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # httpx would keep those of every answer
-            follow_redirects=False,
-            trust_env=False,
-            transport=self._transport,
-        )
+        self._http: HttpExchange | None = None
+        if exchange is None:
+            exchange = self._http = HttpExchange(self.url, token, deadline_s, connect_timeout_s, proxy)
+        self._exchange = exchange
 
     def __enter__(self) -> RicloudClient:
         return self
@@ -96,7 +98,8 @@ class RicloudClient:
         return f"RicloudClient({clean(self.url)!r})"
 
     def close(self) -> None:
-        self._http.close()
+        if self._http is not None:
+            self._http.close()
 
     def list_results(
         self,
@@ -162,7 +165,7 @@ class RicloudClient:
 
     def _call(self, request: wire.Request, parse: Callable[..., T]) -> T:
         """Send with retries for connections, 429, 5xx and bodies cut short; never for another 4xx."""
-        patience = _Patience(self._deadline_s)
+        patience = _Patience(self._deadline_s, self._clock)
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_may_pass),
             wait=patience.wait,
@@ -172,40 +175,66 @@ class RicloudClient:
             reraise=True,
         )
         for attempt in retrying:
-            with attempt, self._transport.until(patience.ends):
-                answer = self._ask(request, parse)
+            with attempt:
+                answer = self._ask(request, parse, patience.ends)
                 if isinstance(answer, ApiError):
                     raise answer
                 return answer
         raise AssertionError("tenacity either returns or raises")
 
-    def _ask(self, request: wire.Request, parse: Callable[..., T]) -> T | ApiError:
+    def _ask(self, request: wire.Request, parse: Callable[..., T], ends: float) -> T | ApiError:
         """Send once and read the answer; an error is returned, without its frames.
 
         Those hold the answer, in which signed URLs stand, and a log that shows local variables would show them.
         """
         try:
-            with ExitStack() as alone:
-                return parse(*self._send(request, alone), self._token)
+            self.requests += 1
+            status, headers, body = self._exchange(request, ends)
+            self.last_date = headers.get("date", "")
+            with self._large if len(body) > LARGE_BODY_BYTES else nullcontext():
+                return parse(status, headers, body, self._token)
         except ApiError as error:
             error.__context__ = None
             return error.with_traceback(None)
 
-    def _send(self, request: wire.Request, alone: ExitStack) -> tuple[int, Mapping[str, str], bytes]:
-        self.requests += 1
-        called = f"{request.method} {clean(request.path, limit=80)} at {clean(self.url)}"
+
+class HttpExchange:
+    """`Exchange` by httpx, with the token, over connections that stay open."""
+
+    def __init__(self, url: str, token: Secret, deadline_s: float, connect_timeout_s: float, proxy: str | None) -> None:
+        self._url, self._token = url, token
+        self._transport = DeadlineTransport(proxy=proxy)
+        self._http = httpx.Client(
+            headers={
+                "Authorization": f"Token {token.reveal()}",
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip",
+                "User-Agent": USER_AGENT,
+            },
+            timeout=httpx.Timeout(deadline_s, connect=min(connect_timeout_s, deadline_s)),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # httpx would keep those of every answer
+            follow_redirects=False,
+            trust_env=False,
+            transport=self._transport,
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __call__(self, request: wire.Request, ends: float, /) -> tuple[int, Mapping[str, str], bytes]:
+        called = f"{request.method} {clean(request.path, limit=80)} at {clean(self._url)}"
         body = bytearray()
         try:
-            with self._http.stream(
-                request.method, self.url + request.path, params=request.params or None, json=request.json
-            ) as response:
+            with (
+                self._transport.until(ends),
+                self._http.stream(
+                    request.method, self._url + request.path, params=request.params or None, json=request.json
+                ) as response,
+            ):
                 encoding = response.headers.get("content-encoding", "identity")
                 if encoding.lower() not in ("identity", "gzip"):  # each that is stacked on another may be a thousandfold
                     raise UntrustedAnswer(f"{called}: the answer is encoded as {clean(encoding)!r}, which was not asked for")
-                self.last_date = response.headers.get("date", "")
                 for chunk in response.iter_bytes():
-                    if len(body) <= LARGE_BODY_BYTES < len(body) + len(chunk):
-                        alone.enter_context(self._large)
                     body += chunk
                     if len(body) > MAX_BODY_BYTES:
                         raise UntrustedAnswer(f"{called}: the answer is larger than {MAX_BODY_BYTES} bytes")
@@ -223,8 +252,9 @@ class RicloudClient:
 class _Patience:
     """How long one call may go on: until its deadline, which waits that the server demands push back."""
 
-    def __init__(self, deadline_s: float) -> None:
-        self.ends = time.monotonic() + deadline_s
+    def __init__(self, deadline_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.ends = clock() + deadline_s
         self._least_s = deadline_s / 10  # a last try without time for an answer would only hide what was said before
         self._demanded_s = 0.0
         self._pause = tenacity.wait_random_exponential(multiplier=FIRST_PAUSE_S, min=FIRST_PAUSE_S / 2, max=LONGEST_PAUSE_S)
@@ -241,7 +271,7 @@ class _Patience:
         return asked_s
 
     def is_over(self, state: tenacity.RetryCallState) -> bool:
-        too_late = time.monotonic() + state.upcoming_sleep >= self.ends - self._least_s
+        too_late = self._clock() + state.upcoming_sleep >= self.ends - self._least_s
         return too_late or self._demanded_s > MAX_DEMANDED_S
 
 

@@ -8,25 +8,45 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 import re
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from ricloud_connector.errors import LakeError, UnsafeStore
 from ricloud_connector.model import DataFile
 
 # Exactly what `part_name` makes: a second spelling of a number would be a second file of that number.
 PART_NAME = re.compile(r"part-([0-9]{6}|[1-9][0-9]{6,})\.parquet")
+
+T = TypeVar("T")
+
+
+class Kernel(Protocol):
+    """Makes one call of the file system. Raises: what the call raises."""
+
+    def __call__(self, function: Callable[..., T], /, *arguments: object) -> T: ...
+
+
+def _at_once(function: Callable[..., T], /, *arguments: object) -> T:
+    return function(*arguments)
+
+
+kernel: Kernel = _at_once
+"""Whatever others can see of a lake on a disk, or a power cut can undo, is done by this; a simulator puts its own here."""
+
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 def make_folder(path: Path) -> None:
     """Make a folder and its parents; those that are new are durable when this returns. Raises: LakeError."""
     try:
-        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-        path.mkdir(parents=True, exist_ok=True)
+        missing = list(itertools.takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
+        kernel(_make_folders, path)
     except OSError as error:
         raise LakeError(f"cannot make the folder {path}: {error.strerror}") from error
     for folder in missing:
@@ -69,18 +89,27 @@ def sync_upwards(folder: Path) -> None:
 
 def _sync(path: Path, *, forget: bool) -> None:
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if sys.platform == "darwin":
-                fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
-            else:
-                os.fsync(handle)
-                if forget:
-                    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(handle)
+        kernel(flush, path, forget)
     except OSError as error:
         raise LakeError(f"cannot make {path} durable: {error.strerror}") from error
+
+
+def flush(path: Path, forget: bool) -> None:
+    """fsync; `forget` lets go of the kernel's copy as well. Raises: OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if sys.platform == "darwin":
+            fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+        else:
+            os.fsync(handle)
+            if forget:
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(handle)
+
+
+def _make_folders(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
 
 
 def create(target: Path, staged: Path) -> bool:
@@ -89,7 +118,7 @@ def create(target: Path, staged: Path) -> bool:
     The caller looks at the folder afterwards whatever the answer was. Raises: UnsafeStore, LakeError.
     """
     try:
-        os.link(staged, target)
+        kernel(os.link, staged, target)
     except FileExistsError:
         return False
     except OSError as error:
@@ -109,7 +138,7 @@ def list_parts(folder: Path) -> list[DataFile]:
     found = []
     try:
         try:
-            entries = os.scandir(folder)
+            entries = kernel(os.scandir, folder)
         except FileNotFoundError:
             return []
         with entries:
@@ -137,14 +166,14 @@ def part_path(folder: Path, number: int) -> Path:
 
 def replace(path: Path, staged: Path) -> None:
     """Swap a cache file in one step; it may be lost or torn in a power cut, which its reader finds out."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(staged, path)
+    kernel(_make_folders, path.parent)
+    kernel(os.replace, staged, path)
 
 
 def discard(path: Path) -> None:
     """Remove a staging file that nobody needs."""
     with suppress(OSError):  # what cannot be removed goes with its folder, now or when a later run sweeps it
-        path.unlink(missing_ok=True)
+        kernel(os.unlink, path)
 
 
 def probe(folder: Path, staging: Path) -> None:

@@ -43,13 +43,17 @@ MAX_RACES = 10_000
 
 
 class Lake:
-    """One lake of one organisation. `root` is an absolute folder or in a bucket; `origin` is the API's scheme, host and port.
+    """One lake of one organisation, in an absolute folder, a bucket or a store. `origin` is the API's scheme, host and port.
 
     What is under way lies on a local disk: below `scratch` for a lake in a bucket, else in the lake itself.
     """
 
-    def __init__(self, root: Path | BucketUrl, *, origin: str, run_id: str, scratch: Path | None = None) -> None:
-        self.storage: Storage = DiskStorage(root) if isinstance(root, Path) else BucketStorage(root, scratch)
+    def __init__(self, root: Path | BucketUrl | Storage, *, origin: str, run_id: str, scratch: Path | None = None) -> None:
+        if isinstance(root, Path):
+            root = DiskStorage(root)
+        elif isinstance(root, BucketUrl):
+            root = BucketStorage(root, scratch)
+        self.storage: Storage = root
         self.root: Place = self.storage.root
         self.data: Place = self.root / "data"
         self.control: Place = self.root / "control"
@@ -92,6 +96,13 @@ class Lake:
         cache = self.control / "index" / dataset.name / f"{day.isoformat()}.arrow"
         folder = self.folder(dataset, day)
         return partition.scan(dataset, day, folder, storage=self.storage, cache=cache, scratch=self.staging, check=self._check)
+
+    def settle(self, dataset: Dataset, day: date) -> None:
+        """Make what a partition holds durable, whoever wrote it (rule 5): its files were before they got their names.
+
+        Raises: LakeError.
+        """
+        self.storage.settle_folder(self.folder(dataset, day))
 
     def writer(self, dataset: Dataset) -> PartWriter:
         """A new file in staging (step 4). Its footer says format, organisation and origin."""

@@ -1,4 +1,8 @@
-"""Work beside its consumer, in a thread of its own, ahead by a bounded amount. I/O: threads."""
+"""Work beside its consumer, in a thread of its own, ahead by a bounded amount. I/O: threads.
+
+A run's threads are started here, and the names are looked up in this module: a simulator that wants one order of
+everything puts its own `ahead`, `beside` and `pool` in their place.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 S = TypeVar("S")
@@ -13,6 +18,11 @@ T = TypeVar("T")
 
 HANDED_OVER = 32  # at once: waking the consumer for each would cost more than the item
 HANDED_OVER_WEIGHT = 1024 * 1024
+
+
+def pool(workers: int, name: str = "") -> Executor:
+    """Runs calls in up to so many threads."""
+    return ThreadPoolExecutor(workers, name)
 
 
 class _End:

@@ -111,13 +111,17 @@ def fingerprint(rows: pa.Table) -> bytes:
     digest = hashlib.sha256()
     for name in plain_columns(rows.schema):
         column = rows.column(name).combine_chunks()
-        digest.update(pc.is_null(column).cast(pa.uint8()).to_numpy())
-        if pa.types.is_string(column.type):
-            offsets, data = _spans(pc.fill_null(column, ""))
-            digest.update(np.diff(offsets))
+        is_text = pa.types.is_string(column.type)
+        digest.update(b"%d," % column.null_count)
+        if column.null_count:
+            digest.update(pc.is_null(column).cast(pa.uint8()).to_numpy())
+            column = pc.fill_null(column, "") if is_text else pc.fill_null(column.cast(pa.int64()), 0)
+        if is_text:
+            offsets, data = _spans(column)
+            digest.update(offsets[1:] - offsets[:-1])
             digest.update(data[offsets[0] : offsets[-1]])
         else:
-            digest.update(pc.fill_null(column.cast(pa.int64()), 0).to_numpy())
+            digest.update(column.cast(pa.int64()).to_numpy())
     return digest.digest()
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
@@ -135,7 +134,7 @@ def _chain(storage: Storage, folder: Place) -> tuple[DataFile, ...]:
         parts = storage.list_parts(folder)
         if [part.number for part in parts] == list(range(len(parts))):
             return tuple(parts)
-        time.sleep(0.02 * attempt)
+        storage.sleep(0.02 * attempt)
     missing = sorted(set(range(parts[-1].number)) - {part.number for part in parts})
     raise BrokenChain(
         f"{folder}: part {missing[0]} is missing below part {parts[-1].number}. Somebody removed a file: restore it, or "

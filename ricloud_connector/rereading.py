@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from ricloud_connector import overlap
 from ricloud_connector.errors import ApiError, ApiUnavailable
 from ricloud_connector.model import Rejection, Result
 
@@ -37,5 +37,5 @@ def ask_again(retrieve: Retrieve, result_ids: list[str]) -> list[Result | Reject
 
     if not result_ids:
         return []
-    with ThreadPoolExecutor(min(RENEWERS, len(result_ids))) as pool:
+    with overlap.pool(min(RENEWERS, len(result_ids))) as pool:
         return list(pool.map(ask, result_ids))

@@ -6,7 +6,7 @@ Each column's description is its Arrow field's metadata, so that a file, the doc
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -118,10 +118,11 @@ class Dataset:
     schema: pa.Schema
     key: tuple[str, ...]
     index: tuple[str, ...]
+    index_schema: pa.Schema = field(init=False, repr=False, compare=False)
 
-    @property
-    def index_schema(self) -> pa.Schema:
-        return pa.schema([pa.field("part", pa.int32()), *(self.schema.field(name) for name in self.index)])
+    def __post_init__(self) -> None:
+        fields = [pa.field("part", pa.int32()), *(self.schema.field(name) for name in self.index)]
+        object.__setattr__(self, "index_schema", pa.schema(fields))
 
 
 RESULTS = Dataset("results", RESULTS_SCHEMA, ("id",), ("id",))

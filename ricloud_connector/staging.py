@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ricloud_connector.disk import make_folder
+from ricloud_connector import disk
 from ricloud_connector.errors import LakeError
 
 STALE_AFTER_S = 3600
@@ -28,7 +28,7 @@ def opened_staging(folder: Path) -> Iterator[Path]:
     """
     own = folder.with_name(f"{_PREFIX}{folder.name}-{os.urandom(4).hex()}")
     try:
-        make_folder(own)
+        disk.make_folder(own)
         lock = _lock(own, fcntl.LOCK_SH)
     except OSError as error:
         raise LakeError(f"cannot lock the staging folder {own}: {error.strerror}") from error
@@ -37,7 +37,7 @@ def opened_staging(folder: Path) -> Iterator[Path]:
         yield own
     finally:
         with suppress(OSError):  # of which `ignore_errors` lets some through; what stays is swept by a later run
-            shutil.rmtree(own, ignore_errors=True)
+            disk.kernel(shutil.rmtree, own, True)
         with suppress(OSError):  # the lock goes with the process at the latest
             os.close(lock)
 

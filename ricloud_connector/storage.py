@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +25,9 @@ class Storage(Protocol):
     `longest_part` is how many bytes of contents a file may hold, None where there is no end to it.
     All methods raise LakeError where nothing else is said.
     """
+
+    sleep: Callable[[float], None]
+    """How a look at the store waits before it looks again."""
 
     @property
     def root(self) -> Place: ...
@@ -77,7 +81,7 @@ class Storage(Protocol):
         ...
 
     def settle_folder(self, folder: Place) -> None:
-        """Before parts of a folder are relied on (step 8): their names are durable."""
+        """Before parts of a folder are relied on (step 8): their names are durable, if there is such a folder."""
         ...
 
     def settled(self, file: DataFile) -> AbstractContextManager[Path]:
@@ -102,8 +106,8 @@ class DiskStorage:
 
     longest_part = None
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.root, self.sleep = root, sleep
         self.staging = root / "control" / "staging"
 
     @contextmanager
@@ -122,7 +126,7 @@ class DiskStorage:
 
     def folders(self, folder: Place) -> list[str]:
         try:
-            with os.scandir(_local(folder)) as entries:
+            with disk.kernel(os.scandir, _local(folder)) as entries:
                 return sorted(entry.name for entry in entries if entry.is_dir())
         except FileNotFoundError:
             return []
@@ -131,7 +135,7 @@ class DiskStorage:
 
     def names(self, folder: Place) -> list[str]:
         try:
-            return sorted(os.listdir(_local(folder)))
+            return sorted(disk.kernel(os.listdir, _local(folder)))
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -143,7 +147,7 @@ class DiskStorage:
     def first_part(self, folder: Place) -> DataFile | None:
         path = disk.part_path(_local(folder), 0)
         try:
-            facts = path.stat()
+            facts = disk.kernel(os.stat, path)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -166,6 +170,8 @@ class DiskStorage:
 
     def settle_folder(self, folder: Place) -> None:
         path = _local(folder)
+        if not path.exists():
+            return
         for each in (path, *path.parents[:2]):  # created_date=, contents, data: `opened` saw to the rest
             disk.sync(each)
 
@@ -179,7 +185,7 @@ class DiskStorage:
         return _local(file.path)
 
     def read(self, place: Place) -> bytes:
-        return _local(place).read_bytes()
+        return disk.kernel(Path.read_bytes, _local(place))
 
     def replace(self, place: Place, staged: Path) -> None:
         disk.replace(_local(place), staged)

@@ -20,6 +20,7 @@ LAYERS = [
     {
         "overlap",
         "buckets",
+        "objects",
         "bucket_storage",
         "disk",
         "storage",

@@ -16,7 +16,7 @@ from tests.test_races import race
 from tests.world import World, new_world
 
 # Every request to the bucket beside the events that a local disk has as well.
-BUCKET_EVENTS = ("ricloud_connector.bucket_storage:call", *(name for name in EVENTS if "disk:" not in name))
+BUCKET_EVENTS = ("ricloud_connector.objects:call", *(name for name in EVENTS if "disk:" not in name))
 
 GS = pytest.param("gs", marks=pytest.mark.ci)
 

@@ -6,10 +6,11 @@ What happens here early is only time won. Whatever goes wrong, or is not done wh
 from __future__ import annotations
 
 from collections import defaultdict
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import date
 from types import TracebackType
 
+from ricloud_connector import overlap
 from ricloud_connector.ingest.run import DayReport, Run
 from ricloud_connector.records import Contracts, RecordsReport, derive_records
 
@@ -19,7 +20,7 @@ class Deriving:
 
     def __init__(self, run: Run, contracts: Contracts) -> None:
         self._run, self._contracts = run, contracts
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ricloud-records")
+        self._thread = overlap.pool(1, "ricloud-records")
         self._begun: dict[date, list[Future[RecordsReport]]] = defaultdict(list)
 
     def __enter__(self) -> Deriving:

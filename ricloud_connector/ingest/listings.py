@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ricloud_connector import overlap
 from ricloud_connector.ingest.run import Run, Selection
 from ricloud_connector.listing import Listing
 from ricloud_connector.model import AVAILABLE, Rejection, Result, Window
-from ricloud_connector.overlap import ahead
 
 WINDOWS_AHEAD = 8
 PAGES_AHEAD = 2
@@ -47,7 +47,7 @@ class _Started:
     day: date
     span: Window
     listings: dict[str, Listing]
-    pages: dict[str, ahead[Page]]
+    pages: dict[str, overlap.ahead[Page]]
 
 
 class DayListings:
@@ -88,7 +88,7 @@ class DayListings:
             state: self._run.client.list_results(span, state, filters=self._selection.filters)
             for state in self._selection.states
         }
-        pages = {state: ahead(listing.by_page(), PAGES_AHEAD) for state, listing in listings.items()}
+        pages = {state: overlap.ahead(listing.by_page(), PAGES_AHEAD) for state, listing in listings.items()}
         for each in pages.values():
             self._stack.callback(each.stop)
         return _Started(day, span, listings, pages)

@@ -7,7 +7,7 @@ While one pair of parts is proven, synced and named, in a thread of its own, the
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -17,6 +17,7 @@ from types import TracebackType
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ricloud_connector import overlap
 from ricloud_connector.disk import discard
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import CHUNK_BYTES, Content, Proven, Rejection, Result
@@ -62,7 +63,7 @@ class OpenParts:
         self.stored_by_others = 0
         self._open, self._closed = _Pair(), _Pair()
         self._commit: Future[None] | None = None
-        self._committer = ThreadPoolExecutor(1, thread_name_prefix="ricloud-commit")
+        self._committer = overlap.pool(1, "ricloud-commit")
         self._known: Partition | None = None
         self._whole: pa.Table | None = None
 

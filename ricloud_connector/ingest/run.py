@@ -39,6 +39,7 @@ class Run:
     fetcher: Fetcher
     run_id: str
     now: Callable[[], datetime] = now_utc
+    sleep: Callable[[float], None] = time.sleep
     progress: Progress = lambda *_: None
     patient: bool = False
 

@@ -14,7 +14,7 @@ from ricloud_connector.ingest.run import DayReport, Run
 from ricloud_connector.model import AVAILABLE, NAMED_AT_MOST, Rejection, Result, Window
 from ricloud_connector.partition import Partition
 from ricloud_connector.readback import read_back
-from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, acknowledgement_rows
+from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, RESULTS, acknowledgement_rows
 
 _NOTHING = pa.nulls(0, pa.string())
 _FACTS = ["result_id", "checksum", "size", "date_created"]
@@ -49,7 +49,7 @@ class Settlement:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._acknowledger = Acknowledger(run.client)
+        self._acknowledger = Acknowledger(run.client, sleep=run.sleep)
         self._reports: dict[date, list[tuple[Window, DayReport]]] = defaultdict(list)  # a day may come in many spans
         self._found: list[pa.Table] = []
         self._sent, self._sent_of = _NOTHING, date.min  # the ids of one day that were acknowledged already
@@ -93,6 +93,8 @@ class Settlement:
             self._sent, self._sent_of = _NOTHING, partition.day
         due = due_of(whole, available)
         due = due.filter(pc.invert(pc.is_in(due.column("result_id"), value_set=self._sent)))
+        if due.num_rows:  # the API lists them no more: the row of a result that another run wrote must not be lost then
+            self._run.lake.settle(RESULTS, partition.day)
         for commit in read_back(partition, due.column("part").unique().to_pylist(), proofs=self._run.lake.proofs):
             self._acknowledger.send(commit, _once(due.filter(pc.equal(due.column("part"), commit.file.number))))
         self._sent = pa.concat_arrays([self._sent, due.column("result_id").combine_chunks()])

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
+from ricloud_connector import overlap
 from ricloud_connector.errors import LakeError
 from ricloud_connector.fetch import Outcome
 from ricloud_connector.ingest.deriving import Deriving
@@ -16,7 +17,6 @@ from ricloud_connector.ingest.run import DayReport, Run
 from ricloud_connector.ingest.settle import Settlement, available_of
 from ricloud_connector.ingest.tries import Tries
 from ricloud_connector.model import AVAILABLE, Content, Elsewhere, Proven, Rejection, Result, id_of
-from ricloud_connector.overlap import beside
 from ricloud_connector.plan import Plan, batches, plan_batch
 from ricloud_connector.schemas import CONTENTS, QUARANTINE, RESULT_STATES, quarantine_rows, state_rows
 
@@ -72,7 +72,7 @@ def store_day(
 
     with OpenParts(run.lake, listed.day, run_id=run.run_id, committed=tell) as parts, _cancelling(settlement):
         for state, pages in listed.pages.items():
-            with beside(run.fetcher.fetch, _weight, READY_BYTES) as fetching:
+            with overlap.beside(run.fetcher.fetch, _weight, READY_BYTES) as fetching:
                 for batch in batches(pages):
                     report.listed += len(batch)
                     available.append(available_of([batch]))

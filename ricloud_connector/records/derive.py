@@ -17,10 +17,10 @@ from datetime import date, datetime
 
 import pyarrow as pa
 
+from ricloud_connector import overlap
 from ricloud_connector.errors import SettingsError
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import NAMED_AT_MOST, DataFile, Rejection
-from ricloud_connector.overlap import ahead
 from ricloud_connector.partition import Partition
 from ricloud_connector.records.derived import Derived
 from ricloud_connector.records.feed import Version
@@ -111,7 +111,8 @@ def _derive_part(work: _Work, derived: Derived) -> None:
     with ExitStack() as stack:
         opened = OpenRecords(work.lake, work.day, work.at, work.contracts)
         stack.callback(opened.close)
-        for documents in stack.enter_context(ahead(documents_of(work.lake, work.day, work.contents, work.part, faults), 1)):
+        found = documents_of(work.lake, work.day, work.contents, work.part, faults)
+        for documents in stack.enter_context(overlap.ahead(found, 1)):
             opened.add(documents)
         made = opened.commit(work.part.number)
     faults += opened.faults

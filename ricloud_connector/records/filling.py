@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import date, datetime
 
 import pyarrow as pa
 
+from ricloud_connector import overlap
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import Rejection
 from ricloud_connector.records.bulk import BulkReader
@@ -62,7 +63,7 @@ class OpenRecords:
         self._pending: dict[str | None, list[Document]] = defaultdict(list)
         self._sizes: Counter[str | None] = Counter()
         self._unwritten = self._cells = 0
-        self._pen = ThreadPoolExecutor(1, "ricloud-records")
+        self._pen = overlap.pool(1, "ricloud-records")
         self._written: Future[None] = self._pen.submit(_write, [], pause=False)
         self.documents = 0
         self.json_bytes = 0

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 from queue import SimpleQueue
 from threading import Event, Lock
 from typing import Any
 
-from ricloud_connector.buckets import RANGE_BYTES, Buckets, call, load_obstore, read_ranges
+from ricloud_connector.buckets import RANGE_BYTES, Buckets, call, load_obstore, read_range, read_ranges
 from ricloud_connector.errors import ContentError
 from ricloud_connector.location import BucketLocation
 from ricloud_connector.refusal import Kind, Refused
@@ -122,7 +123,8 @@ class BucketStore:
                 size = answer.meta["size"]
                 if self._fits(size, sink):
                     first = call(bucket, answer.bytes).to_bytes()
-                    self._feed(chain([first], read_ranges(ranges, bucket, store, path, second, size)), sink)
+                    ask = partial(read_range, bucket, store, path)
+                    self._feed(chain([first], read_ranges(ranges, bucket, ask, second, size)), sink)
             return
         options = {"range": {"offset": start}} if start else None
         answer = call(bucket, load_obstore().get, store, path, options=options)
