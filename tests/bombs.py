@@ -83,8 +83,8 @@ def document(data: bytes, count: int = 1) -> bytes:
 CONTENTS: dict[str, Callable[[], bytes]] = {
     "lists": lambda: document(b"[]," * (18 * MIB) + b"[]"),
     "objects": lambda: document(b"{}," * (18 * MIB) + b"{}"),
-    "millions of objects": lambda: document(b"{}," * 2_300_000 + b"{}", 2_300_001),
-    "numbers": lambda: document(b'{"x": [' + b"1," * 4_800_000 + b"1]}"),
+    "millions of objects": lambda: document(b"{}," * 1_500_000 + b"{}", 1_500_001),
+    "numbers": lambda: document(b'{"x": [' + b"1," * 3_000_000 + b"1]}"),
     "one wide text": lambda: document(b'{"x": "' + WIDE * 750 + b'"}'),
     "wide texts": lambda: document(b",".join([b'{"x": "' + WIDE + b'"}'] * 1500), 1500),
     "many columns": lambda: document(b"{" + b",".join(b'"k%d": %d' % (n, n) for n in range(500_000)) + b"}"),
