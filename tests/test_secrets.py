@@ -35,7 +35,9 @@ def everything_wrong(call: Call) -> Steps | None:
     return None
 
 
-@pytest.mark.parametrize("fails", [False, True], ids=["some fail", "all fails"])
+@pytest.mark.parametrize(
+    "fails", [pytest.param(False, id="some fail"), pytest.param(True, id="all fails", marks=pytest.mark.ci)]
+)
 def test_faults_175_to_180_no_secret_in_what_dagster_keeps(tmp_path, monkeypatch, caplog, capfd, fails):
     caplog.set_level(logging.DEBUG)
     monkeypatch.setattr(client_module, "FIRST_PAUSE_S", 0.005)
