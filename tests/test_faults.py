@@ -414,7 +414,7 @@ def _cases() -> Iterator[object]:
         yield pytest.param(case, marks=pytest.mark.ci) if seen[case[:9]] > 2 else case
 
 
-@pytest.mark.parametrize("case", _cases())
+@pytest.mark.parametrize("case", list(_cases()))
 def test_one_fault_harms_nothing_else_and_the_next_run_is_exact(case, tmp_path, caplog):
     setup, outcome = CASES[case]
     caplog.set_level(logging.DEBUG)
