@@ -65,7 +65,7 @@ class Acknowledger:
         self._batch_ids = batch_ids
         self._sleep = sleep
         self._sent: list[pa.Table] = []
-        self._refused: dict[str, ApiRefused] = {}
+        self._refused = set[str]()
         self._unanswered: ApiUnavailable | None = None
         self._accepted = self._stopped = self._cancelled = False
 
@@ -158,7 +158,7 @@ class Acknowledger:
 
     def _note_refusal(self, wire_id: WireId, error: ApiRefused) -> None:
         """Refused for good: it is not sent again, and `confirm` names it where it is still available."""
-        self._refused[str(wire_id)] = error
+        self._refused.add(str(wire_id))
         if not self._accepted and len(self._refused) >= MAX_REFUSED:
             raise error  # it is not the ids that this server refuses: 100,000 requests more would show nothing else
 

@@ -151,13 +151,12 @@ class _Proof:
 
     def _take(self, chunk: StoredChunk) -> bool:
         """Take the next row; whether it ends a content. Raises: UnreadablePart."""
-        head = self._head
-        if head is None:
+        head = self._head or chunk
+        if self._head is None:
             self._head, self._size, self._expected = chunk, 0, 0
             self._sha256, self._listed = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-        elif chunk[:1] + chunk[2:6] != head[:1] + head[2:6]:
-            self._expected = -1  # of another result, or of another version of this one
-        if chunk.chunk_index != self._expected:
+        other = chunk[:1] + chunk[2:6] != head[:1] + head[2:6]  # another result, or another version of this one
+        if other or chunk.chunk_index != self._expected:
             raise UnreadablePart(f"{self._source}: chunk {chunk.chunk_index} of result {chunk.result_id!r} is out of place")
         self._sha256.update(chunk.content)
         if self._md5:

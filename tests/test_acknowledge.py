@@ -252,6 +252,24 @@ def test_fault_027_a_batch_that_is_too_long_is_halved_and_the_length_remembered(
     assert len(ids_of(acknowledger.confirm())) == 400
 
 
+def test_fault_027_batches_that_were_made_before_the_length_was_known_are_sent_in_parts(scene: Scene) -> None:
+    """All of them, without being asked for again."""
+    scene.emulator.intercept = on_acknowledge(lambda ids: Response(status_code=413) if len(ids) > 10 else None)
+    acknowledger = scene.acknowledger(batch_ids=30)
+    acknowledger.send(*scene.stored(*(f"a{number}" for number in range(240))))
+    assert scene.available() == set()
+    assert len(scene.emulator.acknowledged) == 240
+
+
+def test_so_many_refusals_and_nothing_accepted_end_the_run(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ricloud_connector.acknowledge.MAX_REFUSED", 2)
+    scene.emulator.intercept = on_acknowledge(lambda ids: Response(status_code=400))
+    acknowledger = scene.acknowledger()
+    acknowledger.send(*scene.stored("a"))
+    with pytest.raises(ApiRefused):
+        acknowledger.send(*scene.stored("b"))
+
+
 def test_a_server_that_says_400_to_long_batches_gets_all_of_them(scene: Scene) -> None:
     scene.emulator.behaviour = Behaviour(max_ack_batch=60)
     confirmation = scene.settle(*scene.store(*(f"{number}" for number in range(450))))
@@ -606,6 +624,7 @@ def test_what_is_not_consumed_is_not_found(scene: Scene) -> None:
     assert list(find_consumed(scene.client, WINDOW, asked)) == ["consumed"]
     many = [*asked, *map(str, range(30))]
     assert list(find_consumed(scene.client, WINDOW, many)) == ["consumed"]
+    assert list(find_consumed(scene.client, Window.of_day(DAY + timedelta(days=1)), many)) == [], "of that window"
 
 
 def test_a_server_that_lists_other_states_as_consumed_is_not_believed(scene: Scene) -> None:

@@ -20,8 +20,9 @@ from ricloud_connector.errors import BrokenChain, ForeignLake, LakeError, Settin
 from ricloud_connector.lake import Lake, absolute_lake
 from ricloud_connector.model import Rejection
 from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, QUARANTINE, RESULTS, quarantine_rows
+from ricloud_connector.storage import DiskStorage
 from tests.exactness import assert_readable
-from tests.lakes import DAY, MOMENT, acknowledgement_rows, commit, opened_lake, parts_of, proven, small, stage, stored
+from tests.lakes import DAY, MOMENT, ORIGIN, acknowledgement_rows, commit, opened_lake, parts_of, proven, small, stage, stored
 
 MIB = 1024 * 1024
 
@@ -395,6 +396,26 @@ def test_a_lake_that_is_neither_a_folder_nor_in_a_bucket_is_refused(text: str) -
 def test_a_lake_in_a_bucket_is_shown_as_it_is_set() -> None:
     for text in ("s3://bucket", "gs://bucket/lakes/ricloud"):
         assert str(absolute_lake(text)) == str(absolute_lake(f"{text}/")) == text
+
+
+def test_a_lake_may_be_given_its_store(tmp_path: Path) -> None:
+    lake = Lake(DiskStorage(tmp_path / "lake"), origin=ORIGIN, run_id="run")
+    with lake.opened():
+        commit(lake, small(1))
+        assert stored(lake) == proven(small(1))
+    assert lake.root == tmp_path / "lake"
+
+
+def test_fault_106b_a_partition_that_is_settled_is_durable_whoever_wrote_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened_lake(tmp_path / "lake") as lake:
+        commit(lake, small(1))
+        synced = list[Path]()
+        monkeypatch.setattr(disk, "sync", synced.append)
+        lake.settle(CONTENTS, DAY)
+        folder = lake.folder(CONTENTS, DAY)
+        assert synced == [folder, folder.parent, lake.data]
 
 
 def test_a_commit_that_never_gets_its_turn_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,9 @@ def test_a_content_under_another_ones_md5_is_found_before_it_is_committed_and_by
 
 def test_a_verified_commit_cannot_be_built(proof: VerifiedCommit) -> None:
     for seal in (None, True, object(), object, proof, "", VerifiedCommit):
-        with pytest.raises(TypeError, match="made by read_back"):
+        with pytest.raises(
+            TypeError, match=r"^a VerifiedCommit is made by read_back, from what the lake holds, and by nothing"
+        ):
             VerifiedCommit(seal, proof.file, proof.proven)
     with pytest.raises(TypeError):
         VerifiedCommit()  # type: ignore[call-arg]
@@ -123,7 +125,9 @@ def test_a_verified_commit_cannot_be_built(proof: VerifiedCommit) -> None:
 
 def test_a_verified_commit_cannot_be_copied_or_pickled(proof: VerifiedCommit) -> None:
     for duplicate in (copy.copy, copy.deepcopy, *(lambda it, p=p: pickle.dumps(it, p) for p in range(6))):
-        with pytest.raises(TypeError, match="neither copied nor pickled"):
+        with pytest.raises(
+            TypeError, match=r"^a VerifiedCommit is neither copied nor pickled: proof does not travel, read back "
+        ):
             duplicate(proof)
     with pytest.raises(TypeError):
         copy.deepcopy([proof])
@@ -134,15 +138,18 @@ def test_a_verified_commit_cannot_be_copied_or_pickled(proof: VerifiedCommit) ->
         dataclasses.replace(proof, proven={})  # type: ignore[type-var]
 
 
+CHANGED = r"^a VerifiedCommit says what was proven and cannot be changed$"
+
+
 def test_a_verified_commit_cannot_be_changed(proof: VerifiedCommit) -> None:
     other: Any = proof
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match=CHANGED):
         other.proven = {"c": Proven("0" * 32, 1)}
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match=CHANGED):
         other.file = None
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match=CHANGED):
         other.more = 1
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match=CHANGED):
         del other.proven
     with pytest.raises(TypeError):
         other.proven["c"] = Proven("0" * 32, 1)
@@ -152,7 +159,7 @@ def test_a_verified_commit_cannot_be_changed(proof: VerifiedCommit) -> None:
 
 
 def test_nothing_can_be_derived_from_a_verified_commit() -> None:
-    with pytest.raises(TypeError, match="nothing is like it"):
+    with pytest.raises(TypeError, match=r"^a VerifiedCommit is what read_back proved, and nothing is like it$"):
         type("Forged", (VerifiedCommit,), {"__init__": lambda self: None})
 
 

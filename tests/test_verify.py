@@ -220,6 +220,7 @@ def test_chunks_that_are_out_of_place_prove_nothing(hashed: bool) -> None:
         ([first, second._replace(size=6), last], 1, "p"),
         ([first, second._replace(chunk_count=4), last], 1, "p"),
         ([last._replace(chunk_index=-1)], -1, "p"),
+        ([first, other[1]._replace(chunk_index=-1), last], -1, "q"),
         ([WHOLE[0]._replace(chunk_index=1)], 1, "a"),
     ):
         match = f"chunk {place} of result '{name}' is out of place"
@@ -241,3 +242,35 @@ def test_chunks_that_are_missing_at_the_end_prove_nothing(rows: list[StoredChunk
 
 def test_a_count_that_no_index_reaches_never_ends() -> None:
     fails(group(WHOLE[0]._replace(chunk_count=0)), match="the last chunks of result 'a' are missing")
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_whole_results_are_not_looked_at_one_by_one(hashed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be millions."""
+    rows = group(*WHOLE)
+    monkeypatch.setattr("ricloud_connector.verify.StoredChunk", None)
+    assert list(prove(rows, md5=hashed)) == WHOLE_PROVEN
+
+
+def test_columns_of_different_lengths_prove_nothing() -> None:
+    rows = group(*WHOLE)._replace(result_id=["a", "b"])
+    with pytest.raises(ValueError, match=r"zip\(\) argument"):
+        list(prove(rows))
+    with pytest.raises(ValueError, match=r"zip\(\) argument"):
+        list(prove(rows, md5s=md5s_of(*WHOLE[:2])))
+
+
+def test_md5_is_to_be_had_on_a_machine_that_allows_it_for_no_security(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in FIPS mode."""
+    allowed = hashlib.md5
+
+    def strict(data: bytes = b"", *, usedforsecurity: bool = True) -> object:
+        if usedforsecurity is not False:
+            raise ValueError("disabled for FIPS")
+        return allowed(data, usedforsecurity=False)
+
+    expected = [*WHOLE_PROVEN, PIECES_PROVEN]
+    monkeypatch.setattr(hashlib, "md5", strict)
+    assert Digest(0).md5 == EMPTY_MD5
+    assert digest_of(b"").md5 == EMPTY_MD5
+    assert list(prove(group(*WHOLE), group(*PIECES), md5=True)) == expected
