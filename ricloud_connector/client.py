@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import ssl
+import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Protocol, TypeVar
@@ -32,7 +34,8 @@ from ricloud_connector.redact import Secret, clean
 from ricloud_connector.transport import DeadlineTransport
 
 USER_AGENT = "ricloud-connector"
-MAX_BODY_BYTES = 256 * 1024 * 1024
+MAX_BODY_BYTES = 16 * 1024 * 1024  # a thousand results with all that they may hold; decoded, it may be twentyfold in memory
+LARGE_BODY_BYTES = 4 * 1024 * 1024  # above it one answer is read and parsed at a time, however many listings are under way
 MAX_DEMANDED_S = 300.0  # of waits that the server asks for, together, in one call
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
@@ -44,10 +47,11 @@ logger = logging.getLogger(__name__)
 class Exchange(Protocol):
     """Sends one request to the API; gives status, headers and body of the answer, before anything is made of them.
 
-    It ends at `ends`, a moment of `time.monotonic()`. Raises: ApiError where there is no answer.
+    It ends at `ends`, a moment of `time.monotonic()`. What `alone` holds is held until the answer has been read.
+    Raises: ApiError where there is no answer.
     """
 
-    def __call__(self, request: wire.Request, ends: float, /) -> tuple[int, Mapping[str, str], bytes]: ...
+    def __call__(self, request: wire.Request, ends: float, alone: ExitStack, /) -> tuple[int, Mapping[str, str], bytes]: ...
 
 
 class RicloudClient:
@@ -74,6 +78,7 @@ class RicloudClient:
     ) -> None:
         self.url = url.rstrip("/")
         self.requests = 0
+        self.last_date = ""  # what the API's clock showed in its last answer
         self._token = token
         self._deadline_s = deadline_s
         self._date_filter = date_filter
@@ -183,8 +188,11 @@ class RicloudClient:
         Those hold the answer, in which signed URLs stand, and a log that shows local variables would show them.
         """
         try:
-            self.requests += 1
-            return parse(*self._exchange(request, ends), self._token)
+            with ExitStack() as alone:
+                self.requests += 1
+                status, headers, body = self._exchange(request, ends, alone)
+                self.last_date = headers.get("date", "")
+                return parse(status, headers, body, self._token)
         except ApiError as error:
             error.__context__ = None
             return error.with_traceback(None)
@@ -195,9 +203,15 @@ class HttpExchange:
 
     def __init__(self, url: str, token: Secret, deadline_s: float, connect_timeout_s: float, proxy: str | None) -> None:
         self._url, self._token = url, token
+        self._large = threading.Lock()
         self._transport = DeadlineTransport(proxy=proxy)
         self._http = httpx.Client(
-            headers={"Authorization": f"Token {token.reveal()}", "Accept": "application/json", "User-Agent": USER_AGENT},
+            headers={
+                "Authorization": f"Token {token.reveal()}",
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip",
+                "User-Agent": USER_AGENT,
+            },
             timeout=httpx.Timeout(deadline_s, connect=min(connect_timeout_s, deadline_s)),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # httpx would keep those of every answer
             follow_redirects=False,
@@ -208,7 +222,7 @@ class HttpExchange:
     def close(self) -> None:
         self._http.close()
 
-    def __call__(self, request: wire.Request, ends: float, /) -> tuple[int, Mapping[str, str], bytes]:
+    def __call__(self, request: wire.Request, ends: float, alone: ExitStack, /) -> tuple[int, Mapping[str, str], bytes]:
         called = f"{request.method} {clean(request.path, limit=80)} at {clean(self._url)}"
         body = bytearray()
         try:
@@ -218,7 +232,12 @@ class HttpExchange:
                     request.method, self._url + request.path, params=request.params or None, json=request.json
                 ) as response,
             ):
+                encoding = response.headers.get("content-encoding", "identity")
+                if encoding.lower() not in ("identity", "gzip"):  # each that is stacked on another may be a thousandfold
+                    raise UntrustedAnswer(f"{called}: the answer is encoded as {clean(encoding)!r}, which was not asked for")
                 for chunk in response.iter_bytes():
+                    if len(body) <= LARGE_BODY_BYTES < len(body) + len(chunk):
+                        alone.enter_context(self._large)
                     body += chunk
                     if len(body) > MAX_BODY_BYTES:
                         raise UntrustedAnswer(f"{called}: the answer is larger than {MAX_BODY_BYTES} bytes")

@@ -80,8 +80,11 @@ def sync_upwards(folder: Path) -> None:
         except LakeError as error:
             if not isinstance(error.__cause__, PermissionError):
                 raise
-        if above.is_mount():
-            return
+        try:
+            if above.is_mount():
+                return
+        except OSError as error:
+            raise LakeError(f"cannot look at {above}: {error.strerror}") from error
 
 
 def _sync(path: Path, *, forget: bool) -> None:

@@ -6,16 +6,20 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from ricloud_connector.buckets import load_obstore
 from ricloud_connector.errors import RicloudError
+from ricloud_connector.ingest import now_utc
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import AVAILABLE
 from ricloud_connector.session import new_run_id, open_client
 from ricloud_connector.settings import Settings
+from ricloud_connector.wire import http_date
 
 LOW_DISK_BYTES = 5 * 1024**3
+MAX_SKEW_S = 60.0
 FLEETING = {
     "tmpfs": "is gone at the next restart",
     "overlay": "goes with its container",
@@ -40,7 +44,10 @@ def examine(environment: Mapping[str, str]) -> Iterator[Check]:
         yield Check("settings", False, str(error))
         return
     yield Check("settings", True, f"API {settings.origin}, lake {settings.lake}")
-    yield _tried("API", lambda: _ask(settings))
+    dates = list[str]()
+    yield _tried("API", lambda: _ask(settings, dates))
+    for date in dates:
+        yield _clock(http_date(date), now_utc())
     if settings.policy.reads_buckets:
         yield _tried("buckets", lambda: _buckets(settings))
     yield _tried("lake", lambda: _probe(settings))
@@ -57,10 +64,23 @@ def _tried(name: str, look: Callable[[], str]) -> Check:
         return Check(name, False, str(error))
 
 
-def _ask(settings: Settings) -> str:
+def _ask(settings: Settings, dates: list[str]) -> str:
     with open_client(settings) as client:
         page, _ = client.fetch_page(None, AVAILABLE, None, {})
+        dates.append(client.last_date)
     return f"the token is accepted, and {len(page.items)}{'+' if page.has_more else ''} results are available"
+
+
+def _clock(theirs: datetime | None, ours: datetime) -> Check:
+    """Of this machine against the API's: no result is lost by a wrong clock, but signatures and partitions go by it."""
+    if theirs is None:
+        return Check("clock", True, "the API does not say what time it is")
+    ahead = (ours - theirs).total_seconds()
+    if abs(ahead) <= MAX_SKEW_S:
+        return Check("clock", True, "as the API's, to the minute")
+    shown = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the API's ({theirs:%Y-%m-%dT%H:%M:%SZ})"
+    why = "buckets refuse requests signed at another time, and Dagster's partitions end by it"
+    return Check("clock", True, f"warning: this machine's clock is {shown}: set it; {why}")
 
 
 def _buckets(settings: Settings) -> str:

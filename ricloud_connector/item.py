@@ -22,6 +22,8 @@ from ricloud_connector.redact import Secret, clean
 MAX_ID_CHARACTERS = 512
 MAX_TEXT_CHARACTERS = 16_384
 MAX_EXTRA_CHARACTERS = 65_536
+MAX_VALUES = 2_000_000  # of one document: `[],` is three bytes on the wire and more than sixty in memory
+FEW_BYTES = 4 * 1024 * 1024  # too few to hold more than can be borne
 
 ID_REFUSED = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _WRITTEN_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -49,7 +51,9 @@ class JsonReader:
         self.doubtful = False
 
     def read(self, body: bytes) -> Any:
-        """The document. Raises: ValueError, RecursionError."""
+        """The document. Raises: ValueError, RecursionError; UntrustedAnswer for one of too many values."""
+        if len(body) > FEW_BYTES and sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+            raise UntrustedAnswer(f"the answer ({len(body)} bytes) holds more than {MAX_VALUES} values")
         try:
             text = body.decode()
             self.doubtful = "\\u" in text and _WRITTEN_SURROGATE.search(text) is not None

@@ -170,7 +170,7 @@ class Lake:
         """
         self.storage.prepare(target.parent, staged)
         doubt: UncertainCommit | None = None
-        for tries in range(1, MAX_RACES):
+        for tries in range(1, MAX_RACES + 1):
             try:
                 if self.storage.create(target, staged):
                     return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -161,11 +162,15 @@ class _opened:  # noqa: N801  # reads as a verb: with _opened(path)
             for name in self._columns:
                 # Parquet's reader passes over a column that is not there, and reads another type as it comes.
                 if schema.names.count(name) != 1 or schema.field(name).type != self._dataset.schema.field(name).type:
-                    self._parquet.close()
+                    self._close()
                     raise UnreadablePart(f"{self._name} has no column {name} as {self._dataset.name} need it")
         return self._parquet
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._parquet.close()
+        self._close()
         if isinstance(error, _UNDECODABLE):
             raise UnreadablePart(f"{self._name} cannot be decoded: {error}") from error
+
+    def _close(self) -> None:
+        with suppress(OSError):  # what was read has come, and its checksums were right
+            self._parquet.close()

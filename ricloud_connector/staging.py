@@ -10,7 +10,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ricloud_connector import disk
@@ -37,9 +37,11 @@ def opened_staging(folder: Path) -> Iterator[Path]:
         yield own
     finally:
         try:
-            disk.kernel(shutil.rmtree, own, True)  # errors ignored: what stays is swept by a later run
+            with suppress(OSError):  # of which `ignore_errors` lets some through; what stays is swept by a later run
+                disk.kernel(shutil.rmtree, own, True)
         finally:
-            os.close(lock)
+            with suppress(OSError):  # the lock goes with the process at the latest
+                os.close(lock)
 
 
 def _sweep(own: Path) -> None:

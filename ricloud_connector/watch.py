@@ -142,7 +142,7 @@ class Watch:
                 undated=int(found["undated"]),
                 grain=grain,
             )
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
 
 

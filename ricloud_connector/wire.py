@@ -23,12 +23,13 @@ from ricloud_connector.errors import (
     TokenRefused,
     UntrustedAnswer,
 )
-from ricloud_connector.item import JsonReader, parse_item, shape_of
+from ricloud_connector.item import FEW_BYTES, JsonReader, parse_item, shape_of
 from ricloud_connector.model import Rejection, Result, Window, id_of
 from ricloud_connector.quick_page import read_quickly
 from ricloud_connector.redact import Secret, clean
 
 PAGE_LIMIT = 1000  # documented maximum of `limit`
+MAX_ITEMS = 100_000  # of one page: a server may ignore `limit`, but not by that much
 MAX_RETRY_AFTER_S = 300.0
 MAX_ERROR_BYTES = 65_536
 
@@ -100,7 +101,7 @@ def parse_page(status: int, headers: Mapping[str, str], body: bytes, *secrets: S
 
     Raises: UntrustedAnswer for a page that cannot be believed; TokenRefused, FilterRefused, ApiRefused, ApiUnavailable.
     """
-    quick = read_quickly(body) if status == 200 else None
+    quick = read_quickly(body) if status == 200 and len(body) <= FEW_BYTES else None
     if quick is not None:
         return Page(tuple(quick.items), quick.has_more, quick.items[-1].id)
     document, doubtful = _document(status, headers, body, *secrets)
@@ -111,6 +112,8 @@ def parse_page(status: int, headers: Mapping[str, str], body: bytes, *secrets: S
         raise UntrustedAnswer(f"GET /results: `data` is {shape_of(data)}, not a list")
     if not isinstance(has_more, bool):
         raise UntrustedAnswer(f"GET /results: `has_more` is {shape_of(has_more)}, not true or false")
+    if len(data) > MAX_ITEMS:
+        raise UntrustedAnswer(f"GET /results: a page of {len(data)} items; {PAGE_LIMIT} were asked for")
     items: list[Result | Rejection] = []
     cursor: str | None = None
     for item in data:
@@ -146,14 +149,15 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     try:
         seconds = float(value)
     except ValueError:
-        moment, now = _http_date(value), _http_date(headers.get("date", ""))
+        moment, now = http_date(value), http_date(headers.get("date", ""))
         if moment is None or now is None:
             return None
         seconds = (moment - now).total_seconds()
     return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
 
 
-def _http_date(text: str) -> datetime | None:
+def http_date(text: str) -> datetime | None:
+    """The moment in a `Date` header, or one like it; None for anything else."""
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):  # all of which its parser raises

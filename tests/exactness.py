@@ -51,6 +51,7 @@ def assert_exact(
     *,
     acknowledged: bool = True,
     expected: Iterable[PublishedResult] | None = None,
+    engines: Iterable[str] = ("pyarrow", "duckdb", "polars"),
 ) -> None:
     """The lake holds the expected results (default: `provable`), each once, byte for byte, and no other content.
 
@@ -60,8 +61,8 @@ def assert_exact(
     """
     truth = {result.id: result for result in (provable(emulator) if expected is None else expected)}
     faults = [*_layout_faults(lake), *_chain_faults(lake)]
-    for engine, read in ENGINES.items():
-        tables = {dataset: read(lake, dataset) for dataset in _KEYS}
+    for engine in engines:
+        tables = {dataset: ENGINES[engine](lake, dataset) for dataset in _KEYS}
         found = [*_key_faults(tables), *_content_faults(tables["contents"], truth), *_results_faults(tables["results"], truth)]
         if acknowledged:
             found += _acknowledgement_faults(tables["acknowledgements"], truth)
@@ -77,18 +78,28 @@ def assert_exact(
         raise AssertionError("\n".join([f"the lake {lake} is not exact:", *shown]))
 
 
-def assert_readable(lake: Path) -> None:
+def assert_readable(lake: Path, *, engines: Iterable[str] = ("pyarrow", "duckdb", "polars")) -> None:
     """At any moment, also while runs are under way: all engines read the lake, and no key is there twice or in part.
 
     Raises: AssertionError, or whatever an engine raises.
     """
     faults = []
-    for engine, read in ENGINES.items():
-        tables = {dataset: read(lake, dataset) for dataset in _KEYS}
+    for engine in engines:
+        tables = {dataset: ENGINES[engine](lake, dataset) for dataset in _KEYS}
         stored, broken = _stored(tables["contents"])
         untrue = [f"{name}: its bytes are not those of its checksum" for name, content in stored.items() if not content.true]
         faults += [f"{engine}: {fault}" for fault in (*_key_faults(tables), *broken, *untrue)]
     assert not faults, "\n".join(faults[:50])
+
+
+def read_keys(lake: Path, engine: str) -> set[tuple[object, ...]]:
+    """Every key that an engine finds, with its dataset in front of it."""
+    found = set[tuple[object, ...]]()
+    for dataset, key in _KEYS.items():
+        table = ENGINES[engine](lake, dataset)
+        if table is not None:
+            found.update((dataset, *row) for row in zip(*(table.column(name).to_pylist() for name in key), strict=True))
+    return found
 
 
 def read_pyarrow(lake: Path, dataset: str) -> pa.Table | None:

@@ -37,6 +37,7 @@ class OtherServer:
     oldest_first: bool = False
     contents_seen: list[dict[str, str]] = field(default_factory=list)
     lists: int = 0
+    page_size: int = 1000
 
     def __enter__(self) -> OtherServer:
         self._api = _serve(_api_handler(self))
@@ -86,7 +87,7 @@ class OtherServer:
                 for stored in ordered
                 if (since is None or stored.date_created >= since) and (until is None or stored.date_created < until)
             ]
-        limit = min(int(query.get("limit", 10)), 1000)
+        limit = min(int(query.get("limit", 10)), self.page_size)
         data = [self.document(stored) for stored in ordered[:limit]]
         return {"data": data, "has_more": len(ordered) > limit, "url": "/results"}
 

@@ -24,7 +24,7 @@ from ricloud_connector.acknowledge import LISTED, PAUSES_S, Acknowledger, Confir
 from ricloud_connector.client import RicloudClient
 from ricloud_connector.emulator import Behaviour, Emulator
 from ricloud_connector.errors import ApiRefused, ApiUnavailable, TokenRefused
-from ricloud_connector.model import CONSUMED, Window
+from ricloud_connector.model import CONSUMED, EXPIRED, Window
 from ricloud_connector.readback import VerifiedCommit, read_back
 from ricloud_connector.redact import Secret
 from ricloud_connector.schemas import CONTENTS
@@ -435,6 +435,15 @@ def test_the_listing_that_confirms_is_complete_whatever_the_server_does_with_the
     assert scene.posts == 2
 
 
+def test_a_token_that_is_refused_while_it_looks_ends_the_run(scene: Scene) -> None:
+    proof, listed = scene.store("a", "b")
+    scene.emulator.intercept = on_retrieve(lambda _: Response(status_code=401))
+    acknowledger = scene.acknowledger()
+    acknowledger.send(proof, listed)
+    with pytest.raises(TokenRefused):
+        acknowledger.confirm()
+
+
 @pytest.mark.parametrize("status", [404, 410, 400, 405])
 def test_a_result_that_cannot_be_read_any_more_is_looked_for_in_the_listing(scene: Scene, status: int) -> None:
     """Once acknowledged it may be deleted, which is a 404, and so is a server that has no such path."""
@@ -502,6 +511,49 @@ def test_an_item_of_the_listing_that_cannot_be_made_out_counts_as_available(scen
     assert {name: how for name, how in confirmed(confirmation) if how == "result"} == {"7": "result"}
     assert len(ids_of(confirmation)) == 30
     assert Counter(scene.emulator.acknowledged)["7"] == 2
+
+
+def test_the_states_of_a_listing_say_which_are_still_available(scene: Scene) -> None:
+    """Also where the server was asked for what is available and lists everything."""
+    proof, listed = scene.store(*map(str, range(30)))
+    states = [CONSUMED, EXPIRED, "available"]
+    items = [
+        {"id": item.id, "state": states[number % 3], "date_created": "2026-11-20T10:15:30.123458Z"}
+        for number, item in enumerate(listed)
+    ]
+
+    async def intercept(request: Request) -> Response | None:
+        if request.method == "GET" and request.url.path == "/results":
+            return JSONResponse({"data": items, "has_more": False})
+        return None
+
+    scene.emulator.intercept = intercept
+    confirmation = scene.settle(proof, listed)
+    said = {item.listed.id: item.confirmed_by for item in confirmation.confirmed}
+    assert said == {item.id: "result" if number % 3 == 2 else "listing" for number, item in enumerate(listed)}
+
+
+# When a run is cancelled
+
+
+def test_fault_104_nothing_is_sent_after_a_cancel(scene: Scene) -> None:
+    proof, listed = scene.store("a", "b")
+    acknowledger = scene.acknowledger()
+    acknowledger.cancel()
+    acknowledger.send(proof, listed)
+    confirmation = acknowledger.confirm()
+    assert (confirmation.confirmed, confirmation.refused) == ([], listed)
+    assert scene.posts == 0
+    assert scene.available() == {"a", "b"}
+
+
+def test_fault_104_of_many_batches_only_those_on_their_way_are_sent(scene: Scene) -> None:
+    proof, listed = scene.store(*map(str, range(40)))
+    acknowledger = scene.acknowledger(batch_ids=1)
+    scene.emulator.on_acknowledge = lambda ids: acknowledger.cancel()
+    acknowledger.send(proof, listed)
+    assert 1 <= scene.posts <= 8, "four at a time, and what they took up before the first was answered"
+    assert len(scene.available()) == 40 - scene.posts
 
 
 # Speed

@@ -147,6 +147,7 @@ def test_faults_092_to_101_killed_at_twenty_random_moments(world: World) -> None
     world.recover()
 
 
+@pytest.mark.ci
 def test_faults_092_to_101_the_console_script_killed_at_random_moments(world: World) -> None:
     """As a user runs it, from its first import to its last row."""
     rng = random.Random(101)

@@ -203,3 +203,13 @@ def test_a_second_code_location_with_another_prefix_does_not_collide():
     merged = dg.Definitions.merge(definitions(), other)
     keys = {key.to_user_string() for key in merged.resolve_asset_graph().get_all_asset_keys()}
     assert {"ricloud/contents", "acme/ricloud/contents"} <= keys
+
+
+@pytest.mark.parametrize(
+    "key", ["../../etc", "2026-11-20' OR '1'='1", "2026-11-20/../2026-11-19", "\u202e2026-11-20", "9999-99-99"]
+)
+def test_fault_174_a_partition_key_that_is_no_day_starts_nothing(emulator, instance, tmp_path, key):
+    with pytest.raises(dg.DagsterUnknownPartitionError):
+        run_job(instance, partition_key=key)
+    assert emulator.requests == []
+    assert not (tmp_path / "lake").exists()

@@ -20,6 +20,11 @@ OF_RECORDS = {"every_document_gave_its_records", "columns_are_unchanged"}
 NAMES = {"contents_proven", "none_quarantined", "counts_agree", "none_expiring", "none_overdue"}
 
 
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch):
+    monkeypatch.setattr("ricloud_connector.acknowledge.PAUSES_S", (0.0, 0.0, 0.0))
+
+
 @pytest.fixture
 def emulator():
     with Emulator(results=0, days=1, today=DAY) as running:

@@ -127,7 +127,14 @@ def test_a_records_failure_stops_no_acknowledgement(emulator, instance, tmp_path
     assert emulator.acknowledged
 
 
-@pytest.mark.parametrize(("kind", "count"), [(pd.DataFrame, len), (pa.Table, len), (pl.DataFrame, len)])
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [
+        (pd.DataFrame, len),
+        pytest.param(pa.Table, len, marks=pytest.mark.ci),
+        pytest.param(pl.DataFrame, len, marks=pytest.mark.ci),
+    ],
+)
 def test_a_downstream_asset_takes_records_by_annotation(emulator, instance, tmp_path, kind, count):
     for day in emulator.days:
         assert ingest(instance, partition_key=day.isoformat()).success

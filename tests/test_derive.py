@@ -94,7 +94,7 @@ def test_a_file_that_is_removed_is_derived_again(lake):
     assert table(lake).equals(before)
 
 
-def test_hostile_documents_are_quarantined_and_the_others_go_on(lake):
+def test_fault_171_hostile_documents_are_quarantined_and_the_others_go_on(lake):
     documents = {
         "no json": b"\x00\x01encrypted",
         "twice": b'{"data": [{"a": 1, "a": 2}], "metadata": {"count": 1}}',
@@ -346,6 +346,28 @@ def test_a_document_of_too_many_values_is_told_and_not_parsed(lake, monkeypatch)
     put(lake, {"bomb": b'{"data": [' + b"{}," * 400_000 + b'{}], "metadata": {"count": 400001}}', "good": document([{"a": 1}])})
     assert derive(lake).rows == {FEED: 1}
     assert reasons(lake) == {"bomb": "records_too_large"}
+
+
+def test_fault_171_a_document_of_too_many_cells_is_told_and_takes_no_memory(lake):
+    """1 MiB of objects with a name of their own each would be a thousand columns of sixty thousand rows."""
+    sparse = [{f"k{number}": number} for number in range(60_000)]
+    put(lake, {"sparse": document(sparse), "good": document([{"a": 1}])})
+    assert derive(lake).rows == {FEED: 1}
+    assert reasons(lake) == {"sparse": "records_too_large"}
+
+
+def test_rows_of_many_cells_are_written_in_between_and_all_there(lake, monkeypatch):
+    monkeypatch.setattr("ricloud_connector.records.filling.MANY_CELLS", 500)
+    names = [f"c{number}" for number in range(50)]
+    documents = {f"r{n}": document([{name: n, "c0": row} for row, name in enumerate(names)]) for n in range(40)}
+    put(lake, {"first": document([dict.fromkeys(names, 0)])})
+    derive(lake)
+    put(lake, documents)
+    assert derive(lake).rows == {FEED: 2000}
+    rows = table(lake).to_pylist()
+    assert len(rows) == 2001
+    assert {(row["result_id"], row["record_index"]) for row in rows} >= {(name, n) for name in documents for n in range(50)}
+    assert all(row["c49"] == (int(row["result_id"][1:]) if row["record_index"] == 49 else None) for row in rows[1:])
 
 
 def test_faults_of_documents_without_a_type_are_told_where_they_are_documents(lake):

@@ -300,6 +300,17 @@ def test_a_lake_belongs_to_the_organisation_that_wrote_it(tmp_path: Path) -> Non
             lake.claim("two")
 
 
+def test_folders_without_parts_do_not_say_whose_lake_it_is(tmp_path: Path) -> None:
+    root = tmp_path / "lake"
+    with opened_lake(root) as lake:
+        commit(lake, small(1))
+    for name in ("created_date=2026-01-01", "a folder of somebody"):
+        (root / "data" / "contents" / name).mkdir()
+    (root / "data" / "contents" / "a folder of somebody" / "part-000000.parquet").write_text("not ours")
+    with pytest.raises(ForeignLake), opened_lake(root, organisation="another"):
+        pass
+
+
 def test_a_part_of_another_organisation_stops_the_run_at_first_sight(tmp_path: Path) -> None:
     """Two runs of two organisations have started on one new lake at the same moment."""
     with opened_lake(tmp_path, run_id="a", organisation="one") as one, opened_lake(tmp_path, organisation="two") as two:
@@ -384,6 +395,40 @@ def test_a_lake_that_is_neither_a_folder_nor_in_a_bucket_is_refused(text: str) -
 def test_a_lake_in_a_bucket_is_shown_as_it_is_set() -> None:
     for text in ("s3://bucket", "gs://bucket/lakes/ricloud"):
         assert str(absolute_lake(text)) == str(absolute_lake(f"{text}/")) == text
+
+
+def test_a_commit_that_never_gets_its_turn_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system whose listing never shows the name that it says is taken."""
+    with opened_lake(tmp_path / "lake") as lake:
+        monkeypatch.setattr(disk, "create", lambda *_: False)
+        monkeypatch.setattr("ricloud_connector.lake.MAX_RACES", 20)
+        with pytest.raises(LakeError, match=f"^{DAY}: lost 20 races for the next part of contents$"):
+            commit(lake, small(1))
+        assert not list(lake.staging.iterdir())
+
+
+def test_a_file_beside_the_parts_is_created_once_by_whomever(tmp_path: Path) -> None:
+    with opened_lake(tmp_path / "lake") as lake, opened_lake(tmp_path / "lake", run_id="other") as other:
+        target = lake.control / "new" / "file"
+        for writer, said in ((lake, True), (lake, False), (other, False)):
+            staged = writer.staging / "staged"
+            staged.write_text(writer.run_id)
+            assert writer.create(target, staged) is said
+            staged.unlink()
+        assert Path(target).read_text() == "run"
+
+
+def test_a_file_beside_the_parts_that_is_neither_created_nor_there_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+    with opened_lake(tmp_path / "lake") as lake:
+        monkeypatch.setattr(disk, "create", lambda *_: tries.append(1))
+        monkeypatch.setattr("ricloud_connector.lake.MAX_RACES", 20)
+        (lake.staging / "staged").touch()
+        with pytest.raises(LakeError, match=r"^lost 20 races for .*/control/file$"):
+            lake.create(lake.control / "file", lake.staging / "staged")
+    assert len(tries) == 20
 
 
 def test_a_relative_lake_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

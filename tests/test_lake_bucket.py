@@ -189,7 +189,7 @@ def test_a_cache_that_was_cut_short_or_is_of_other_files_is_not_believed(hostile
             lake.scan(CONTENTS, DAY)
 
 
-def test_fault_134_a_gap_and_a_stray_file_stop_the_partition(hostile: BucketPlace) -> None:
+def test_fault_134_and_140_a_gap_and_a_stray_file_stop_the_partition(hostile: BucketPlace) -> None:
     with hostile.opened() as lake:
         for number in range(3):
             commit(lake, small(number))

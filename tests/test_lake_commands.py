@@ -1,11 +1,16 @@
 """`status`, `verify` and `doctor`: what they show, what they find, how they exit."""
 
 import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
+from ricloud_connector.doctor import examine
 from ricloud_connector.emulator import Emulator
 from tests.command import run_command
+from tests.hostile_server import HostileServer, reply
+from tests.lakes import DAY, commit, opened_lake
 from tests.test_ingest import run_ingest
 
 
@@ -73,11 +78,57 @@ def test_doctor_says_that_all_is_well_and_neither_stores_nor_acknowledges(tmp_pa
     with Emulator(results=20, days=1, large_bytes=None, token="canary-token") as emulator:
         process = run_command("doctor", environment={**emulator.environment(), "RICLOUD_LAKE": str(tmp_path / "lake")})
         assert process.returncode == 0, process.stdout
-        assert [line.split()[1] for line in process.stdout.splitlines()] == ["settings:", "API:", "lake:", "disk:"]
+        assert [line.split()[1] for line in process.stdout.splitlines()] == ["settings:", "API:", "clock:", "lake:", "disk:"]
         assert "20 results are available" in process.stdout
         assert emulator.acknowledged == []
     assert "canary-token" not in process.stdout + process.stderr
     assert not list(tmp_path.rglob("*.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("date", "said"),
+    [
+        (-3600, "warning: this machine's clock is 3600 s ahead of the API's"),
+        (7200, "warning: this machine's clock is 7200 s behind the API's"),
+        (30, "as the API's"),
+        (None, "does not say what time it is"),
+        ("garbage", "does not say what time it is"),
+    ],
+)
+def test_fault_054_doctor_compares_the_clocks(tmp_path, monkeypatch, date, said):
+    noon = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    monkeypatch.setattr("ricloud_connector.doctor.now_utc", lambda: noon)
+    header = format_datetime(noon + timedelta(seconds=date), usegmt=True) if isinstance(date, int) else date
+    with HostileServer(reply(200, {"Date": header} if header else {}, b'{"data": [], "has_more": false}')) as server:
+        settings = {"RICLOUD_URL": server.url, "RICLOUD_TOKEN": "t", "RICLOUD_LAKE": str(tmp_path / "lake")}
+        checks = {check.name: check for check in examine(settings)}
+    assert checks["clock"].well
+    assert checks["clock"].detail.startswith(said) or said in checks["clock"].detail
+    assert list(checks) == ["settings", "API", "clock", "lake", "disk"]
+
+
+def test_doctor_warns_of_little_space_and_of_a_disk_that_goes(tmp_path, monkeypatch):
+    with HostileServer(reply(200, {}, b'{"data": [], "has_more": false}')) as server:
+        settings = {"RICLOUD_URL": server.url, "RICLOUD_TOKEN": "t", "RICLOUD_LAKE": str(tmp_path / "lake")}
+        monkeypatch.setattr("ricloud_connector.doctor._file_system_of", lambda folder: "ext4")
+        monkeypatch.setattr("ricloud_connector.doctor.LOW_DISK_BYTES", 10**18)
+        assert "warning: " in {check.name: check.detail for check in examine(settings)}["disk"]
+        monkeypatch.setattr("ricloud_connector.doctor._file_system_of", lambda folder: "tmpfs")
+        assert "is gone at the next restart" in {check.name: check.detail for check in examine(settings)}["disk"]
+        monkeypatch.setattr("ricloud_connector.doctor._file_system_of", lambda folder: None)
+        monkeypatch.setattr("ricloud_connector.doctor.LOW_DISK_BYTES", 0)
+        assert "are free on the file system" in {check.name: check.detail for check in examine(settings)}["disk"]
+
+
+def test_verify_finds_a_result_that_is_stored_in_two_days(tmp_path):
+    """As it would be if the server moved a result's date after its acknowledgement failed."""
+    with opened_lake(tmp_path) as lake:
+        commit(lake, {"twice": b"x", "once": b"y"}, DAY)
+        commit(lake, {"twice": b"x"}, DAY + timedelta(days=1))
+    process = run_command("verify", environment={"RICLOUD_LAKE": str(tmp_path)})
+    assert process.returncode == 1
+    assert f"result 'twice' is stored here and in {DAY}" in process.stderr
+    assert "once" not in process.stderr
 
 
 def test_doctor_names_what_is_wrong_and_what_to_do(tmp_path):

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from ricloud_connector import disk
 from ricloud_connector.errors import LakeError, SettingsError, UnreadablePart, UnsafeStore
 from ricloud_connector.lake import Lake
 from ricloud_connector.parts import ContentsWriter
@@ -107,7 +107,7 @@ def test_fault_122_opening_a_lake_on_a_full_disk_says_so(tmp_path: Path) -> None
 
 def test_fault_122_a_staging_file_that_cannot_be_read_is_a_clear_error(lake: Lake, tmp_path: Path) -> None:
     content = content_of("a", b"x")
-    gone = type(content)(content.result, content.sha256, tmp_path / "gone")
+    gone = type(content)(content.result, content.md5, content.sha256, tmp_path / "gone")
 
     def add_what_is_gone() -> None:
         with lake.writer(CONTENTS) as writer:
@@ -184,6 +184,29 @@ def test_whatever_the_system_answers_the_error_is_ours(lake: Lake, monkeypatch: 
 
 
 # Folders that may not be written
+
+
+def test_fault_123_a_folder_above_the_lake_that_cannot_be_looked_at_is_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> bool:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr(Path, "is_mount", fail)
+    with pytest.raises(SettingsError, match=r"cannot look at .*: Input/output error"), opened_lake(tmp_path / "lake"):
+        pytest.fail("it opened")
+
+
+def test_fault_123_a_part_that_was_read_and_does_not_close_is_no_error(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    close = pq.ParquetFile.close
+
+    def fail(parquet: pq.ParquetFile, *arguments: object, **named: object) -> None:
+        close(parquet, *arguments, **named)
+        raise OSError("error closing file")
+
+    monkeypatch.setattr(pq.ParquetFile, "close", fail)
+    commit(lake, small(1))
+    assert stored(lake) == proven(small(1))
 
 
 def test_fault_124_a_lake_on_a_read_only_disk_is_refused_at_once(tmp_path: Path) -> None:
@@ -305,15 +328,6 @@ def test_fault_135_a_probe_that_reads_back_as_something_else_is_refused(tmp_path
         pass
 
 
-def test_a_commit_that_never_gets_its_turn_ends(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system whose listing never shows the name that it says is taken."""
-    monkeypatch.setattr(disk, "create", lambda *_: False)
-    monkeypatch.setattr("ricloud_connector.lake.MAX_RACES", 20)
-    with pytest.raises(LakeError, match="lost 20 races"):
-        commit(lake, small(1))
-    assert not list(lake.staging.iterdir())
-
-
 def test_fault_084_a_flip_between_the_rows_and_the_file_is_found_before_the_commit(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,7 +336,7 @@ def test_fault_084_a_flip_between_the_rows_and_the_file_is_found_before_the_comm
     text = staged.path.read_bytes()
     wrong = stage(lake, small(2))
     staged.path.write_bytes(wrong.path.read_bytes())
-    with pytest.raises(UnreadablePart, match="does not decode to the rows"):
+    with pytest.raises(UnreadablePart, match="does not have the md5 that was proven"):
         lake.commit(DAY, staged)
     assert not staged.path.exists()
     staged.path.write_bytes(text[: len(text) // 2])
@@ -347,6 +361,20 @@ def test_a_staging_folder_goes_with_its_run(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), opened_staging(tmp_path / "run"):
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["fstat", "close"])
+def test_fault_123_a_staging_folder_that_cannot_be_removed_fails_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """`rmtree` raises what `fstat` does, whatever it was told to ignore."""
+
+    def fail(handle: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with opened_staging(tmp_path / "run"):
+        monkeypatch.setattr(os, name, fail)
+    monkeypatch.undo()
 
 
 def test_one_run_may_open_its_staging_folder_several_times_at_once(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.codelocation import CodeLocation
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
-def test_an_old_partition_with_new_rows_triggers_a_downstream_asset_of_that_partition(tmp_path):
+def test_fault_048_an_old_partition_with_new_rows_triggers_a_downstream_asset_of_that_partition(tmp_path):
     with Emulator(results=0, days=1) as emulator:
         emulator.add_result(content=b"1", date_created=NOON)
         location = CodeLocation(emulator, tmp_path, NOON.date() - timedelta(days=10), now=NOON)

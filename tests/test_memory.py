@@ -84,7 +84,7 @@ def test_what_more_results_of_one_day_cost(tmp_path):
 
 def test_a_content_of_many_chunks_costs_no_more_than_a_few(tmp_path):
     peaks = []
-    for mebibytes in (16, 256):
+    for mebibytes in (16, 128):
         with Emulator(results=0, days=1) as api:
             large = tmp_path / "large.bin"
             with large.open("wb") as file:

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from ricloud_connector.emulator import Behaviour
-from tests.exactness import assert_exact, assert_readable, read_pyarrow
+from tests.exactness import ENGINES, assert_exact, assert_readable, read_pyarrow
 from tests.nursery import Nursery, Plan
+from tests.readers import polled
 from tests.world import DAY, World, new_world
 
 
@@ -70,6 +72,51 @@ def test_fault_112_many_more_rounds(nursery: Nursery, tmp_path: Path, seed: int)
     for number in range(3):
         with new_world(nursery, tmp_path / f"lake{number}", large=number % 4 == 0) as world:
             race(world, 2 + number % 2, rounds=8, kills=seed % 2 == 1, seed=100 * seed + number)
+
+
+def race_while_read(nursery: Nursery, lake: Path, *, rounds: int, seed: int) -> Counter[str]:
+    """Rounds of 2, 3 and 8 runs of one partition, killed at random, while three engines poll it. Each round ends exact.
+
+    Returns how many rounds, kills and polls it took.
+    """
+    rng = random.Random(seed)
+    counts = Counter[str]()
+    with new_world(nursery, lake, results=0, large=seed % 2 == 0) as world, polled(lake) as polls:
+        for number in range(rounds):
+            world.publish(rng.randrange(1, 20))
+            pids = [world.start() for _ in range((2, 3, 8)[number % 3])]
+            killed = rng.sample(pids, rng.randrange(len(pids) + 1))
+            for pid in killed:
+                time.sleep(rng.uniform(0, 0.4) / len(killed))
+                os.kill(pid, signal.SIGKILL)
+            for pid in pids:
+                ended = world.nursery.wait(pid)
+                counts["kills"] += ended.status == -signal.SIGKILL
+                assert ended.status == 0 or (pid in killed and ended.status == -signal.SIGKILL), ended.said
+            ended = world.run()
+            assert ended.status == 0, ended.said
+            assert_exact(lake, world.emulator)
+            counts["rounds"] += 1
+    return counts + Counter({f"polls by {engine}": count for engine, count in polls.items()})
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("seed", range(2))
+def test_faults_112_and_121_runs_are_killed_while_engines_read(nursery: Nursery, tmp_path: Path, seed: int) -> None:
+    counts = race_while_read(nursery, tmp_path / "lake", rounds=6, seed=seed)
+    assert counts["kills"] > 3
+    assert all(counts[f"polls by {engine}"] > 5 for engine in ENGINES)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_faults_112_and_121_hundreds_of_rounds(nursery: Nursery, tmp_path: Path) -> None:
+    """In a new lake every so often, so that reading one stays fast."""
+    counts = Counter[str]()
+    for seed in range(20):
+        counts += race_while_read(nursery, tmp_path / f"lake{seed}", rounds=18, seed=100 + seed)
+    print(dict(counts))
+    assert counts["kills"] > counts["rounds"]
 
 
 def test_fault_112_eight_runs_with_one_listing_make_one_file_set(world: World) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import os
 import pickle
 import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,23 @@ from hypothesis import strategies as st
 from ricloud_connector.audit import audit
 from ricloud_connector.errors import LakeError, UnreadablePart
 from ricloud_connector.lake import Lake
-from ricloud_connector.model import Proven
+from ricloud_connector.model import CHUNK_BYTES, Proven
 from ricloud_connector.part_reader import fingerprint
-from ricloud_connector.parts import StagedPart
+from ricloud_connector.parts import ContentsWriter, StagedPart
 from ricloud_connector.readback import PROOFS_KEPT, VerifiedCommit, prove_staged, read_back
 from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS
-from tests.lakes import DAY, acknowledgement_rows, commit, opened_lake, parts_of, proven, small, stage
+from tests.lakes import (
+    DAY,
+    acknowledgement_rows,
+    commit,
+    content_of,
+    opened_lake,
+    parts_of,
+    proven,
+    small,
+    stage,
+    stored,
+)
 
 MIB = 1024 * 1024
 LARGE = random.Random(0).randbytes(9 * MIB)
@@ -348,6 +361,72 @@ def test_contents_of_another_type_prove_nothing(lake: Lake, kind: pa.DataType) -
 
     (fault,) = rewrite(lake, change)
     assert "no column content" in fault
+
+
+# A content that spans parts
+
+
+SPANNING = [b"a" * CHUNK_BYTES, b"b" * CHUNK_BYTES, b"c"]
+
+
+def piece_of(lake: Lake, *indexes: int) -> StagedPart:
+    """Some of the three chunks of a content, which follow each other, in a staged part."""
+    body = lake.staging / "spanning"
+    body.write_bytes(b"".join(SPANNING))
+    content = replace(content_of("spanning", b"".join(SPANNING)), body=body)
+    with lake.writer(CONTENTS) as writer:
+        rows = ContentsWriter(writer)
+        rows.add_chunks(content, range(indexes[0], indexes[-1] + 1))
+        rows.flush()
+        md5 = hashlib.md5(b"".join(SPANNING[index] for index in indexes)).hexdigest()
+        return replace(writer.finish(), piece_md5=md5)
+
+
+def test_a_content_that_spans_parts_is_proven_with_its_last_one_over_all_of_them(lake: Lake) -> None:
+    commit(lake, small("before"))
+    for index in range(3):
+        assert lake.commit(DAY, piece_of(lake, index)) == 1
+        found = lake.scan(CONTENTS, DAY)
+        assert found.parts_with(index + 1) == ([1, 2, 3] if index == 2 else [])
+        proofs = list(read_back(found, range(index + 2), proofs=lake.proofs))
+        assert [proof.file.number for proof in proofs] == ([0, 3] if index == 2 else [0])
+    commit(lake, small("after"))
+    expected = {**small("before"), "spanning": b"".join(SPANNING), **small("after")}
+    assert read_back_all(lake) == proven(expected)
+    assert stored(lake) == proven(expected)
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_content_of_which_one_part_holds_other_bytes_is_not_proven(lake: Lake, lost: int) -> None:
+    for index in range(3):
+        lake.commit(DAY, piece_of(lake, index))
+    found = lake.scan(CONTENTS, DAY)
+    path = parts_of(lake)[lost]
+    table = pq.read_table(path, partitioning=None)
+    changed = pa.array([SPANNING[0]], table.schema.field("content").type)
+    pq.write_table(table.set_column(table.schema.get_field_index("content"), "content", changed), path)
+    assert list(read_back(found, [0, 1])) == []
+    with pytest.raises(UnreadablePart, match="the bytes of result 'spanning' are not those that were proven"):
+        list(read_back(found, [2]))
+
+
+def test_of_a_piece_what_is_stored_already_is_left_out(lake: Lake) -> None:
+    lake.commit(DAY, piece_of(lake, 0))
+    assert lake.commit(DAY, piece_of(lake, 0, 1, 2)) == 2
+    assert lake.commit(DAY, piece_of(lake, 1, 2)) == 0
+    assert len(parts_of(lake)) == 2
+    assert read_back_all(lake) == proven({"spanning": b"".join(SPANNING)})
+
+
+@pytest.mark.parametrize("stored_before", [(), (0,)])
+def test_fault_084_a_piece_that_does_not_decode_to_its_bytes_is_not_committed(lake: Lake, stored_before: tuple[int]) -> None:
+    for index in stored_before:
+        lake.commit(DAY, piece_of(lake, index))
+    wrong = replace(piece_of(lake, 0, 1), piece_md5=hashlib.md5(SPANNING[1]).hexdigest())
+    with pytest.raises(UnreadablePart, match="does not decode to the bytes that were written"):
+        lake.commit(DAY, wrong)
+    assert len(parts_of(lake)) == len(stored_before)
+    assert not wrong.path.exists()
 
 
 # What this run has proven before it committed it

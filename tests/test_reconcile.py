@@ -13,6 +13,11 @@ from tests.exactness import assert_exact
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch):
+    monkeypatch.setattr("ricloud_connector.acknowledge.PAUSES_S", (0.0, 0.0, 0.0))
+
+
 @pytest.fixture
 def emulator():
     with Emulator(results=0, days=1) as running:
@@ -29,7 +34,7 @@ def test_two_sides_that_agree_ask_for_nothing(emulator, tmp_path):
     assert location.observation()["ricloud/days_to_visit"] == 0
 
 
-def test_what_arrives_late_beyond_the_sensors_overlap_is_found_whatever_its_age(emulator, tmp_path):
+def test_fault_048_what_arrives_late_beyond_the_sensors_overlap_is_found_whatever_its_age(emulator, tmp_path):
     location = at(emulator, tmp_path)
     emulator.add_result(content=b"now", date_created=NOON)
     for request in location.tick():

@@ -89,7 +89,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("raw", "reason"), FAULTS.items(), ids=[f"{n}-{r}" for n, r in enumerate(FAULTS.values())])
-def test_a_hostile_document_says_why(raw, reason):
+def test_fault_171_a_hostile_document_says_why(raw, reason):
     fault = parse_document(raw)
     assert isinstance(fault, Fault)
     assert fault.reason == reason
@@ -147,7 +147,7 @@ def test_what_a_column_cannot_hold_goes_to_extra_under_its_pointer():
     assert same(reconstruct(built.table)["r0"]) == same(data)
 
 
-def test_names_that_a_reader_could_confuse_are_no_columns():
+def test_fault_165_names_that_a_reader_could_confuse_are_no_columns():
     data = [{"poll": 1, "Result_ID": 2, "_extra": 3, "created_date": 4, "text": 5, "Text": 6, "": 7, "a\x00": 8, "ok": 9}]
     assert list(add_columns({}, infer_columns(data, {}))) == ["text", "ok"]
     assert same(reconstruct(table_of(data))["r0"]) == same(data)

@@ -91,7 +91,7 @@ def test_a_backlog_drains_over_many_ticks_of_a_bounded_budget(emulator, tmp_path
 
 
 def test_equal_times_across_a_page_border_lose_nothing(emulator, tmp_path):
-    publish(emulator, 2_500, NOON, step=timedelta(0))
+    publish(emulator, 1_100, NOON, step=timedelta(0))
     location = at(emulator, tmp_path)
     location.tick()
     publish(emulator, 1, NOON, step=timedelta(0))

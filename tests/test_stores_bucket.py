@@ -176,7 +176,7 @@ def test_many_at_once_and_some_of_them_bad(s3: SeaweedFS, tmp_path: Path) -> Non
     assert (actual.actual_size, actual.actual_checksum) == (len(data["199"]), hashlib.md5(data["199"]).hexdigest())
 
 
-def test_an_etag_that_is_no_md5_is_nothing_to_us(s3: SeaweedFS, tmp_path: Path) -> None:
+def test_fault_091_an_etag_that_is_no_md5_is_nothing_to_us(s3: SeaweedFS, tmp_path: Path) -> None:
     """Of an object that was uploaded in parts the ETag is the md5 of something else."""
     answer = obstore.put(store_of(s3), "parts", LARGE, chunk_size=5 * MIB)
     assert "-" in (answer["e_tag"] or "")
@@ -186,7 +186,7 @@ def test_an_etag_that_is_no_md5_is_nothing_to_us(s3: SeaweedFS, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("name", "value"), [("AWS_SECRET_ACCESS_KEY", f"wrong{SECRET}"), ("AWS_ACCESS_KEY_ID", f"UNKNOWN{SECRET}")]
 )
-def test_wrong_credentials_are_said_and_shown_nowhere(
+def test_fault_077_wrong_credentials_are_said_and_shown_nowhere(
     s3: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -213,7 +213,9 @@ def test_a_profile_of_the_aws_configuration_is_used(s3: SeaweedFS, tmp_path: Pat
     assert body_of(fetch(tmp_path, result_at("s3://results/profile", b"x"))["a"]) == b"x"
 
 
-def test_without_credentials_each_result_says_so(s3: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_077_without_credentials_each_result_says_so(
+    s3: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
@@ -381,7 +383,7 @@ def _lines(headers: dict[str, str]) -> str:
         ("gs", error(429, "SlowDown"), "throttled", "429", True),
     ],
 )
-def test_each_refusal_has_its_words(
+def test_fault_077_each_refusal_has_its_words(
     s3: SeaweedFS, tmp_path: Path, scheme: str, answer: Steps, reason: str, said: str, transient: bool
 ) -> None:
     with served(answer) as server:
@@ -440,7 +442,7 @@ def test_gcs_is_asked_for_the_stored_bytes_and_told_who_pays(s3: SeaweedFS, tmp_
     assert (headers["accept-encoding"], headers["x-goog-user-project"]) == ("gzip", "billed")
 
 
-def test_s3_is_told_that_the_requester_pays(s3: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_077_s3_is_told_that_the_requester_pays(s3: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REQUEST_PAYER", "requester")
     with served(giving(b"x")) as server:
         assert body_of(fetch(tmp_path, result_at("s3://results/x", b"x"), cloud=cloud_of(server))["a"]) == b"x"

@@ -93,7 +93,7 @@ def records() -> None:
 
 @cli.command()
 def doctor() -> None:
-    """Check settings, token, API, lake and disk, without storing or acknowledging anything."""
+    """Check settings, token, API, clock, lake and disk, without storing or acknowledging anything."""
     from ricloud_connector.lake_commands import run_doctor
 
     sys.exit(run_doctor(os.environ))

@@ -77,7 +77,9 @@ class SeaweedFS:
             "TMPDIR": str(self._folder / "sockets"),
         }
         with (self._folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)  # noqa: S603
+            self._process = subprocess.Popen(  # noqa: S603  # a program of an installed package, no text from outside
+                command, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
         try:
             self._wait()
         except BaseException:

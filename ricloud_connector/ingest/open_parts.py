@@ -26,10 +26,13 @@ from ricloud_connector.parts import ContentsWriter, PartWriter, StagedPart, chun
 from ricloud_connector.schemas import CONTENTS, RESULTS, result_rows
 
 PART_BYTES = 64 * 1024 * 1024
-PART_ROWS = 16_000
+PART_ROWS = 10_000
 """Where a part is closed: what is held of it by id grows with its rows.
 
 A larger content has a part of its own, or, where the store caps its files, several."""
+
+LAST_ROWS = 4_000
+"""When all is listed and the last contents are under way, a part of so many rows is closed: little is left for the end."""
 
 
 @dataclass(slots=True)
@@ -144,6 +147,11 @@ class OpenParts:
         index = self._lake.scan(CONTENTS, self._day).index
         of_result = index.filter(pc.equal(index.column("result_id"), result.id))
         return next((md5 for md5 in of_result.column("checksum").unique().to_pylist() if md5 != result.checksum), None)
+
+    def nearly_done(self) -> None:
+        """The last contents are under way. Raises: LakeError."""
+        if len(self._open.proven) >= LAST_ROWS:
+            self._close()
 
     def commit(self) -> None:
         """Put everything added so far into the lake, results first; it is there when this returns. Raises: LakeError."""

@@ -88,6 +88,7 @@ def store_day(
                     while fetching.pending > FETCHED_AHEAD:
                         keep(fetching.take())
                 fetching.end()
+                parts.nearly_done()
                 while outcomes := fetching.take():
                     keep(outcomes)
         parts.commit()

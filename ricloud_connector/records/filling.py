@@ -19,7 +19,7 @@ from ricloud_connector.records.columns import Columns, infer_columns
 from ricloud_connector.records.document import Fault, parse_document, parse_quickly
 from ricloud_connector.records.feed import Feed, Version
 from ricloud_connector.records.fitting import EXACT, NotFinite
-from ricloud_connector.records.part import Group, RecordsPart
+from ricloud_connector.records.part import MANY_CELLS, Group, RecordsPart
 from ricloud_connector.records.rows import Built, Contract, Source, build_table
 from ricloud_connector.records.sources import Document
 
@@ -34,6 +34,10 @@ DECIDE_BYTES = 4 * 1024 * 1024
 
 CHUNK_BYTES = 1024 * 1024
 
+MAX_CELLS = 16_000_000
+"""Records times columns that a document may have. One with all the values that it may have is dense at five million; but 1 MiB
+of objects with other names in each would be a hundred million."""
+
 FILES_OPEN = 16
 _NAMED = 20
 
@@ -41,6 +45,10 @@ _NO_DOCUMENT = {"records_not_json", "records_other_shape", "records_not_utf8", "
 """What is no fault of bytes that nobody calls JSON."""
 
 _ILL = (RecursionError, ValueError, TypeError, OverflowError, pa.ArrowException)
+
+
+class _TooManyCells(ValueError):
+    """So many records do not stand side by side in so many columns."""
 
 
 class OpenRecords:
@@ -54,7 +62,7 @@ class OpenRecords:
         self._feeds: dict[str | None, tuple[Feed, RecordsPart, BulkReader]] = {}
         self._pending: dict[str | None, list[Document]] = defaultdict(list)
         self._sizes: Counter[str | None] = Counter()
-        self._unwritten = 0
+        self._unwritten = self._cells = 0
         self._pen = overlap.pool(1, "ricloud-records")
         self._written: Future[None] = self._pen.submit(_write, [], pause=False)
         self.documents = 0
@@ -101,11 +109,16 @@ class OpenRecords:
         """Have what is pending written, a row group per feed, while the next documents are read."""
         for identifier in list(self._pending):
             self._build(identifier)
+        self._hand_over()
+        self._unwritten = 0
+
+    def _hand_over(self) -> None:
+        """Have what was built written; waits for what was handed over before."""
         groups = [(part, group) for _, part, _ in self._feeds.values() if (group := part.take_group())]
         pa.default_memory_pool().release_unused()  # which it would keep for a while, and take more meanwhile
         self._written.result()  # not more than one group of each waits
         self._written = self._pen.submit(_write, groups, pause=len(self._feeds) > FILES_OPEN)
-        self._unwritten = 0
+        self._cells = 0
 
     def _build(self, identifier: str | None) -> None:
         """Make columns of what is pending of a feed: by Arrow's reader where it may, else by Python."""
@@ -123,9 +136,12 @@ class OpenRecords:
             first, documents = split(documents, DECIDE_BYTES)
             self._fit(feed, part, first)
             columns = feed.version().columns
-        tables, doubted = reader.read(documents, columns)
-        for table in tables:
-            part.add(table, columns)
+        doubted: list[Document] = []
+        for some, cells in _few_cells(documents, len(columns)):
+            tables, doubted_of_some = reader.read(some, columns) if cells <= MAX_CELLS else ([], some)
+            doubted += doubted_of_some
+            for table in tables:
+                self._add(part, table, columns)
         doubtful = {document.result_id for document in doubted}
         self._count(document for document in documents if document.result_id not in doubtful)
         while doubted:
@@ -166,7 +182,7 @@ class OpenRecords:
             for document, each in zip(documents, quick, strict=True)
         ]
         try:
-            built = build_table(sources, columns, refuse=contract == "freeze")
+            built = _built(sources, columns, contract)
         except _ILL:
             return False
         if built.names != sum(each.names for each in quick) or built.greatest >= EXACT:
@@ -193,7 +209,7 @@ class OpenRecords:
         contract = self._contract(feed)
         try:
             version = self._decide(feed, sources, contract)
-            built = build_table(sources, version.columns, refuse=contract == "freeze")
+            built = _built(sources, version.columns, contract)
         except _ILL as error:
             # The document that is to blame is found by halves and stands alone.
             if len(sources) > 1:
@@ -208,7 +224,13 @@ class OpenRecords:
         self.misfits.update({(feed.identifier or "", place): count for place, count in built.misfits.items()})
         self._refuse(built, documents)
         if built.table.num_rows:
-            part.add(built.table, columns)
+            self._add(part, built.table, columns)
+
+    def _add(self, part: RecordsPart, table: pa.Table, columns: Columns) -> None:
+        part.add(table, columns)
+        self._cells += table.num_rows * len(columns)
+        if self._cells > MANY_CELLS:
+            self._hand_over()
 
     def _contract(self, feed: Feed) -> Contract:
         return self._contracts.get(feed.identifier or "", self._contracts.get("*", "evolve"))
@@ -232,7 +254,31 @@ class OpenRecords:
             self.faults.append(documents[result_id].rejection(Fault("records_frozen", detail)))
 
 
+def _few_cells(documents: list[Document], columns: int) -> Iterator[tuple[list[Document], int]]:
+    """The documents, some at a time, and how many cells they may give at most: each record begins with a brace."""
+    some, cells = list[Document](), 0
+    for document in documents:
+        more = document.raw.count(b"{") * columns
+        if some and cells + more > MANY_CELLS:
+            yield some, cells
+            some, cells = [], 0
+        some.append(document)
+        cells += more
+    if some:
+        yield some, cells
+
+
+def _built(sources: list[Source], columns: Columns, contract: Contract) -> Built:
+    """Raises: _TooManyCells, and others of _ILL."""
+    records = sum(len(source.records) for source in sources)
+    if records * len(columns) > MAX_CELLS:
+        raise _TooManyCells(f"{records} records in {len(columns)} columns are more than {MAX_CELLS} cells")
+    return build_table(sources, columns, refuse=contract == "freeze")
+
+
 def _fault_of(error: Exception) -> Fault:
+    if isinstance(error, _TooManyCells):
+        return Fault("records_too_large", str(error))
     if isinstance(error, NotFinite):
         return Fault("records_number_out_of_range", "a number is beyond a 64-bit float")
     reason = "records_too_deep" if isinstance(error, RecursionError) else "records_unreadable"

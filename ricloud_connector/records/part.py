@@ -25,6 +25,10 @@ Group = list[tuple[Columns, list[pa.Table]]]
 """The rows of one row group, in order, with the columns that each table has."""
 
 
+MANY_CELLS = 8_000_000
+"""Rows times columns that are held at once, as far as rows can be written one by one."""
+
+
 class RecordsPart:
     """Collects the rows of one feed from one contents part.
 
@@ -104,13 +108,15 @@ class RecordsPart:
         pieces, target = list(self._pieces), self._lake.staging / f"records-{os.urandom(8).hex()}"
         self._pieces.append(target)
         schema = schema_of(self._all_columns)
+        rows = max(1, MANY_CELLS // len(schema))
         try:
             with self._open(target, self._all_columns) as writer:
                 for piece in pieces:
                     with pq.ParquetFile(piece, page_checksum_verification=True) as parquet:
                         for group in range(parquet.num_row_groups):
                             table = parquet.read_row_group(group, use_threads=False)
-                            writer.write_table(widened(table, schema), row_group_size=max(1, table.num_rows))
+                            for start in range(0, table.num_rows, rows):
+                                writer.write_table(widened(table.slice(start, rows), schema), row_group_size=rows)
         except OSError as error:
             raise LakeError(f"cannot write in {target.parent}: {error}") from error
         return target
