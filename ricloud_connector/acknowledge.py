@@ -95,8 +95,8 @@ class Acknowledger:
         """
         open_, self._sent = pa.concat_tables([LISTED.empty_table(), *self._sent]), []
         confirmed: list[tuple[pa.Table, HowSeen]] = []
-        for pause_s in (0.0, *PAUSES_S):
-            if pause_s:
+        for pause_s in (None, *PAUSES_S):
+            if pause_s is not None:
                 again = _without(open_, self._refused)
                 if not again.num_rows or self._unanswered is not None:
                     break

@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import nullcontext
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Protocol, TypeVar
@@ -35,7 +35,7 @@ from ricloud_connector.transport import DeadlineTransport
 
 USER_AGENT = "ricloud-connector"
 MAX_BODY_BYTES = 16 * 1024 * 1024  # a thousand results with all that they may hold; decoded, it may be twentyfold in memory
-LARGE_BODY_BYTES = 4 * 1024 * 1024  # above it one answer is read and parsed at a time, however many listings are under way
+LARGE_BODY_BYTES = 4 * 1024 * 1024  # above it one answer is parsed at a time, however many listings are under way
 MAX_DEMANDED_S = 300.0  # of waits that the server asks for, together, in one call
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
@@ -47,11 +47,10 @@ logger = logging.getLogger(__name__)
 class Exchange(Protocol):
     """Sends one request to the API; gives status, headers and body of the answer, before anything is made of them.
 
-    It ends at `ends`, a moment of `time.monotonic()`. What `alone` holds is held until the answer has been read.
-    Raises: ApiError where there is no answer.
+    It ends at `ends`, a moment of `time.monotonic()`. Raises: ApiError where there is no answer.
     """
 
-    def __call__(self, request: wire.Request, ends: float, alone: ExitStack, /) -> tuple[int, Mapping[str, str], bytes]: ...
+    def __call__(self, request: wire.Request, ends: float, /) -> tuple[int, Mapping[str, str], bytes]: ...
 
 
 class RicloudClient:
@@ -83,6 +82,7 @@ class RicloudClient:
         self._deadline_s = deadline_s
         self._date_filter = date_filter
         self._sleep, self._clock = sleep, clock
+        self._large = threading.Lock()
         self._http: HttpExchange | None = None
         if exchange is None:
             exchange = self._http = HttpExchange(self.url, token, deadline_s, connect_timeout_s, proxy)
@@ -188,10 +188,10 @@ class RicloudClient:
         Those hold the answer, in which signed URLs stand, and a log that shows local variables would show them.
         """
         try:
-            with ExitStack() as alone:
-                self.requests += 1
-                status, headers, body = self._exchange(request, ends, alone)
-                self.last_date = headers.get("date", "")
+            self.requests += 1
+            status, headers, body = self._exchange(request, ends)
+            self.last_date = headers.get("date", "")
+            with self._large if len(body) > LARGE_BODY_BYTES else nullcontext():
                 return parse(status, headers, body, self._token)
         except ApiError as error:
             error.__context__ = None
@@ -203,7 +203,6 @@ class HttpExchange:
 
     def __init__(self, url: str, token: Secret, deadline_s: float, connect_timeout_s: float, proxy: str | None) -> None:
         self._url, self._token = url, token
-        self._large = threading.Lock()
         self._transport = DeadlineTransport(proxy=proxy)
         self._http = httpx.Client(
             headers={
@@ -222,7 +221,7 @@ class HttpExchange:
     def close(self) -> None:
         self._http.close()
 
-    def __call__(self, request: wire.Request, ends: float, alone: ExitStack, /) -> tuple[int, Mapping[str, str], bytes]:
+    def __call__(self, request: wire.Request, ends: float, /) -> tuple[int, Mapping[str, str], bytes]:
         called = f"{request.method} {clean(request.path, limit=80)} at {clean(self._url)}"
         body = bytearray()
         try:
@@ -236,8 +235,6 @@ class HttpExchange:
                 if encoding.lower() not in ("identity", "gzip"):  # each that is stacked on another may be a thousandfold
                     raise UntrustedAnswer(f"{called}: the answer is encoded as {clean(encoding)!r}, which was not asked for")
                 for chunk in response.iter_bytes():
-                    if len(body) <= LARGE_BODY_BYTES < len(body) + len(chunk):
-                        alone.enter_context(self._large)
                     body += chunk
                     if len(body) > MAX_BODY_BYTES:
                         raise UntrustedAnswer(f"{called}: the answer is larger than {MAX_BODY_BYTES} bytes")

@@ -36,12 +36,10 @@ def opened_staging(folder: Path) -> Iterator[Path]:
         _sweep(own)
         yield own
     finally:
-        try:
-            with suppress(OSError):  # of which `ignore_errors` lets some through; what stays is swept by a later run
-                disk.kernel(shutil.rmtree, own, True)
-        finally:
-            with suppress(OSError):  # the lock goes with the process at the latest
-                os.close(lock)
+        with suppress(OSError):  # of which `ignore_errors` lets some through; what stays is swept by a later run
+            disk.kernel(shutil.rmtree, own, True)
+        with suppress(OSError):  # the lock goes with the process at the latest
+            os.close(lock)
 
 
 def _sweep(own: Path) -> None:

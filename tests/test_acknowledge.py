@@ -439,7 +439,7 @@ def test_a_token_that_is_refused_while_it_looks_ends_the_run(scene: Scene) -> No
     proof, listed = scene.store("a", "b")
     scene.emulator.intercept = on_retrieve(lambda _: Response(status_code=401))
     acknowledger = scene.acknowledger()
-    acknowledger.send(proof, listed)
+    acknowledger.send(proof, table_of(listed))
     with pytest.raises(TokenRefused):
         acknowledger.confirm()
 
@@ -529,7 +529,7 @@ def test_the_states_of_a_listing_say_which_are_still_available(scene: Scene) -> 
 
     scene.emulator.intercept = intercept
     confirmation = scene.settle(proof, listed)
-    said = {item.listed.id: item.confirmed_by for item in confirmation.confirmed}
+    said = dict(confirmed(confirmation))
     assert said == {item.id: "result" if number % 3 == 2 else "listing" for number, item in enumerate(listed)}
 
 
@@ -540,9 +540,9 @@ def test_fault_104_nothing_is_sent_after_a_cancel(scene: Scene) -> None:
     proof, listed = scene.store("a", "b")
     acknowledger = scene.acknowledger()
     acknowledger.cancel()
-    acknowledger.send(proof, listed)
+    acknowledger.send(proof, table_of(listed))
     confirmation = acknowledger.confirm()
-    assert (confirmation.confirmed, confirmation.refused) == ([], listed)
+    assert (confirmed(confirmation), refused(confirmation)) == ([], [item.id for item in listed])
     assert scene.posts == 0
     assert scene.available() == {"a", "b"}
 
@@ -551,7 +551,7 @@ def test_fault_104_of_many_batches_only_those_on_their_way_are_sent(scene: Scene
     proof, listed = scene.store(*map(str, range(40)))
     acknowledger = scene.acknowledger(batch_ids=1)
     scene.emulator.on_acknowledge = lambda ids: acknowledger.cancel()
-    acknowledger.send(proof, listed)
+    acknowledger.send(proof, table_of(listed))
     assert 1 <= scene.posts <= 8, "four at a time, and what they took up before the first was answered"
     assert len(scene.available()) == 40 - scene.posts
 

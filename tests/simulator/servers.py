@@ -76,7 +76,7 @@ class SimulatedApi:
     def publish(self, result: Published) -> None:
         self.results[result.name] = result
 
-    def __call__(self, request: wire.Request, ends: float, alone: object = None, /) -> Answer:
+    def __call__(self, request: wire.Request, ends: float, /) -> Answer:
         shown = f"{request.method} {request.path}"
         if request.json is not None:
             shown += f" {request.json['ids']}"
