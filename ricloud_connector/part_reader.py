@@ -68,6 +68,14 @@ def read_chunks(path: Path, name: str | None = None) -> Iterator[StoredChunks]:
     return chunks_of(read_groups(path, CONTENTS, name=name), name or str(path))
 
 
+def file_size(path: Path) -> int:
+    """Bytes of a file. Raises: UnreadablePart."""
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise UnreadablePart(f"{path} cannot be read: {error}") from error
+
+
 def file_sha256(path: Path) -> bytes:
     """Of the whole file, as it is read now. Raises: UnreadablePart."""
     try:

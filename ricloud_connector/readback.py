@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ricloud_connector.errors import UnreadablePart
 from ricloud_connector.model import DataFile, Proven
-from ricloud_connector.part_reader import chunks_of, file_sha256, fingerprint, read_chunks, read_groups
+from ricloud_connector.part_reader import chunks_of, file_sha256, file_size, fingerprint, read_chunks, read_groups
 from ricloud_connector.partition import Partition
 from ricloud_connector.parts import StagedPart
 from ricloud_connector.schemas import CONTENTS
@@ -25,6 +25,9 @@ from ricloud_connector.verify import StoredChunks, prove_chunks
 
 PROOFS_KEPT = 4
 """Files that were proven and not read back yet: a run reads each back right after it has committed it."""
+
+LARGE_BYTES = 1024 * 1024
+"""Of a content, in a file of such on average."""
 
 _SEAL: Final = object()
 
@@ -136,7 +139,7 @@ def prove_staged(staged: StagedPart, proofs: Proofs | None = None) -> None:
     """
     fingerprints: list[bytes] = []
     # Before the file is decoded: what changes in it later, even before it is read here, makes it another file than this.
-    digest = file_sha256(staged.path)
+    digest = file_sha256(staged.path) if _is_of_small(staged) else None
     groups = _noted(read_groups(staged.path, staged.dataset), fingerprints)
     proven: Mapping[str, Proven] = {}
     if staged.piece_md5 is not None:
@@ -153,8 +156,13 @@ def prove_staged(staged: StagedPart, proofs: Proofs | None = None) -> None:
             pass
     if tuple(fingerprints) != staged.fingerprints:
         raise UnreadablePart(f"{staged.path} does not decode to the rows that were written")
-    if proofs is not None and proven:
+    if proofs is not None and proven and digest is not None:
         proofs.add(digest, proven)
+
+
+def _is_of_small(staged: StagedPart) -> bool:
+    """Whether it holds many small contents: large ones are decoded a second time as fast as the file is hashed twice."""
+    return file_size(staged.path) < LARGE_BYTES * len(staged.md5s)
 
 
 def _noted(groups: Iterable[pa.Table], fingerprints: list[bytes]) -> Iterator[pa.Table]:

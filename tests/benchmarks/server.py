@@ -18,7 +18,7 @@ import time
 import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -62,10 +62,11 @@ ECHO_MODULE = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")
 
 @dataclass(frozen=True)
 class Stored:
-    """Contents on disk, and what an API would list of them: name, created, md5, size."""
+    """Contents on disk, and what an API would list of them: name, created, md5, size; and the type of all of them."""
 
     root: Path
     rows: list[tuple[str, datetime, str, int]]
+    kind: str = "json"
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def make_feeds(root: Path, count: int, *, size: int = SMALL_BYTES, day: date = D
 def make_blobs(root: Path, count: int, size: int, *, day: date = DAY) -> Stored:
     """Random bytes, all different."""
     rng = random.Random(5)
-    return _store(root, (rng.randbytes(size) for _ in range(count)), day, 0)
+    return replace(_store(root, (rng.randbytes(size) for _ in range(count)), day, 0), kind="mp4")
 
 
 def make_huge(root: Path, size: int) -> Stored:
@@ -131,7 +132,7 @@ def make_huge(root: Path, size: int) -> Stored:
         file.truncate(size)
     for _ in range(size // len(zeros)):
         md5.update(zeros)
-    return Stored(root, [("r00000000", datetime(DAY.year, DAY.month, DAY.day, tzinfo=UTC), md5.hexdigest(), size)])
+    return Stored(root, [("r00000000", datetime(DAY.year, DAY.month, DAY.day, tzinfo=UTC), md5.hexdigest(), size)], "mp4")
 
 
 def make_listing(count: int, days: int = 1, *, day: date = DAY) -> Stored:
@@ -181,12 +182,12 @@ def running(stored: Stored, *, delay_ms: float = 0) -> Iterator[Servers]:
             urls = [f"{contents}/{path}/{name}?{_SIGNATURE}{md5}{md5}" for name, _, md5, _ in reversed(stored.rows)]
             manifest = folder / "manifest"
             with manifest.open("w") as file:
-                file.writelines(_line(row, url) for row, url in zip(reversed(stored.rows), urls, strict=True))
+                file.writelines(_line(row, url, stored.kind) for row, url in zip(reversed(stored.rows), urls, strict=True))
             with _api(manifest, delay_ms) as api:
                 yield Servers(api, contents, urls)
 
 
-def _line(row: tuple[str, datetime, str, int], url: str) -> str:
+def _line(row: tuple[str, datetime, str, int], url: str, kind: str) -> str:
     name, created, md5, size = row
     moment = created.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
     item = {
@@ -195,9 +196,9 @@ def _line(row: tuple[str, datetime, str, int], url: str) -> str:
         "organisation": "org-1",
         "poll": "poll-1",
         "task": f"task-{name}",
-        "identifier": "ios_messages.messages",
+        "identifier": "ios_messages.messages" if kind == "json" else f"Media/DCIM/{name}.{kind}",
         "url": f"s3://results/{name}",
-        "type": "json",
+        "type": kind,
         "checksum": md5,
         "size": size,
         "state": "available",
