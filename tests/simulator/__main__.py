@@ -33,9 +33,9 @@ def main() -> int:
         for played, faults, touched, failed in pool.imap_unordered(play_all, _until(chunks, ends)):
             histories, touches = histories + played, touches + touched
             counted += faults
-            if failed is not None:
-                failure = failed
-                break
+            failure = failed
+            if failed is not None or (ends is not None and time.monotonic() >= ends):
+                break  # what is still queued is dropped
     seconds = time.monotonic() - started
     print(f"{histories} histories from seed {arguments.seed} by {arguments.jobs} jobs in {seconds:.1f} s")
     print(f"{touches:10} calls of store and API")
@@ -89,7 +89,7 @@ def _until(chunks: Iterator[range], ends: float | None) -> Iterator[range]:
             left = ends - time.monotonic()
             if left <= 0:
                 return
-            time.sleep(min(left, 0.2))  # a chunk takes longer: this feeds a few jobs, and bounds what waits at the end
+            time.sleep(min(left, 0.2))  # a chunk takes longer: what waits in the queue stays small
         yield chunk
 
 
