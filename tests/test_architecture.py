@@ -116,6 +116,16 @@ def test_only_acknowledge_sends_acknowledgements_and_only_readback_makes_proof()
                 assert "VerifiedCommit(" not in text, path
 
 
+def test_a_run_starts_its_threads_in_one_module():
+    """A simulator runs them in an order of its own; what reads contents in buckets is not part of what it runs."""
+    for name, paths in _sources().items():
+        for path in paths:
+            if name not in ("overlap", "emulator", "demo", "dagster") and path.name != "bucket.py":
+                text = path.read_text(encoding="utf-8")
+                assert "ThreadPoolExecutor" not in text, path
+                assert "threading.Thread(" not in text, path
+
+
 def test_files_stay_short():
     for paths in _sources().values():
         for path in paths:

@@ -71,6 +71,7 @@ STEPS = {
 }
 
 
+@pytest.mark.ci  # a simulated process dies at every point by default (`test_simulator.py`), a real one at random ones below
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_around_each_step_the_next_run_is_exact(world: World, events: list[str], step: str, moment: str) -> None:

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from tests.simulator.history import Failed, play, play_all, simulated
+from tests.simulator.history import ENDED_IN_ERROR, Failed, play, play_all, simulated
 
 TOGETHER = 50  # histories that a worker plays before it tells
 
@@ -33,15 +33,16 @@ def main() -> int:
         for played, faults, touched, failed in pool.imap_unordered(play_all, _until(chunks, ends)):
             histories, touches = histories + played, touches + touched
             counted += faults
-            if failed is not None:
-                failure = failed
-                break
+            failure = failed
+            if failed is not None or (ends is not None and time.monotonic() >= ends):
+                break  # what is still queued is dropped
     seconds = time.monotonic() - started
     print(f"{histories} histories from seed {arguments.seed} by {arguments.jobs} jobs in {seconds:.1f} s")
     print(f"{touches:10} calls of store and API")
     for kind, count in sorted(counted.items()):
         print(f"{count:10} {kind}")
-    print(f"{sum(counted.values()):10} in all")
+    faults = sum(count for kind, count in counted.items() if kind != ENDED_IN_ERROR)
+    print(f"{faults:10} faults in all")
     if failure is not None:
         print(f"\n{failure}", file=sys.stderr)
         return 1
@@ -88,7 +89,7 @@ def _until(chunks: Iterator[range], ends: float | None) -> Iterator[range]:
             left = ends - time.monotonic()
             if left <= 0:
                 return
-            time.sleep(min(left, 0.2))  # a chunk takes longer: this feeds a few jobs, and bounds what waits at the end
+            time.sleep(min(left, 0.2))  # a chunk takes longer: what waits in the queue stays small
         yield chunk
 
 

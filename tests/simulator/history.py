@@ -8,6 +8,7 @@ All chance comes from the seed.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import os
@@ -49,6 +50,7 @@ FIRST_DAY = date(2026, 11, 20)
 POLICY = Policy(content_hosts=frozenset({CONTENT_HOST}))
 FLAWS = ("gone", "changed bytes", "wrong size", "no md5", "no place")
 ORIGIN = "https://api.test"
+ENDED_IN_ERROR = "runs that ended in an error"  # no fault: what became of some
 NO_RECORDS = SimpleNamespace(rows={}, rejections=())
 _TYPED = ("LakeError: ", "UnreadablePart: ", "BrokenChain: ")
 
@@ -147,7 +149,7 @@ class World:
     def _judge(self, outcome: BaseException | None) -> None:
         if outcome is None or isinstance(outcome, RicloudError):
             if outcome is not None:
-                self.stage.counted["runs that ended in an error"] += 1
+                self.stage.counted[ENDED_IN_ERROR] += 1
                 self.stage.say(f"    {type(outcome).__name__}: {outcome}")
             return
         if isinstance(outcome, Violation):
@@ -272,7 +274,7 @@ def play(seed: int, folder: Path, *, traced: bool = False, bucket: bool | None =
 def play_all(seeds: range) -> tuple[int, Counter[str], int, str | None]:
     """How many held, their faults, their touches, and the failure that ended it."""
     counted, touches = Counter[str](), 0
-    with simulated() as folder:
+    with simulated() as folder, _without_collecting():
         for number, seed in enumerate(seeds):
             try:
                 played = play(seed, folder)
@@ -280,7 +282,19 @@ def play_all(seeds: range) -> tuple[int, Counter[str], int, str | None]:
                 return number, counted, touches, str(failure)
             counted += played.counted
             touches += played.touches
+            if number % 50 == 49:
+                gc.collect()
     return len(seeds), counted, touches, None
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Collecting garbage on its own costs a tenth of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class _History:
