@@ -21,7 +21,7 @@ from ricloud_connector.plan import Plan, batches, plan_batch
 from ricloud_connector.schemas import CONTENTS, QUARANTINE, RESULT_STATES, quarantine_rows, state_rows
 
 FETCHED_AHEAD = 2_000  # results under way or waiting for it: beyond these no more pages are read
-READY_BYTES = 16 * 1024 * 1024  # of contents that wait to be written
+READY_BYTES = 8 * 1024 * 1024  # of contents that wait to be written
 REJECTIONS_HELD = 10_000
 
 

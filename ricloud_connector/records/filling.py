@@ -23,7 +23,7 @@ from ricloud_connector.records.part import MANY_CELLS, Group, RecordsPart
 from ricloud_connector.records.rows import Built, Contract, Source, build_table
 from ricloud_connector.records.sources import Document
 
-FLUSH_BYTES = 12 * 1024 * 1024
+FLUSH_BYTES = 8 * 1024 * 1024
 """Bytes of JSON, of all feeds of a part together, that become row groups."""
 
 BATCH_BYTES = 3 * 1024 * 1024
