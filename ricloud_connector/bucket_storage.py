@@ -145,6 +145,11 @@ class BucketStorage:
         self._keep(place, body)
         return body
 
+    def version(self, place: Place) -> object:
+        """The bytes that this run knows of it; None before it has read or written them."""
+        with self._lock:
+            return self._control.get(place)
+
     def replace(self, place: Place, staged: Path) -> None:
         body = staged.read_bytes()
         try:

@@ -31,6 +31,7 @@ from ricloud_connector import disk, partition
 from ricloud_connector.bucket_storage import BucketStorage
 from ricloud_connector.cloud import BucketUrl, Cloud, lake_url
 from ricloud_connector.errors import ForeignLake, LakeError, UncertainCommit, UnreadablePart
+from ricloud_connector.index_cache import IndexCache
 from ricloud_connector.model import Place
 from ricloud_connector.part_reader import read_footer, read_groups, read_keys
 from ricloud_connector.partition import Partition
@@ -62,6 +63,7 @@ class Lake:
         self.organisation: str | None = None
         self.other_origin: str | None = None
         self.proofs = Proofs()
+        self._indexes = IndexCache(self.storage)
         self.staging = self.storage.staging / run_id
         self._staged = itertools.count(1)  # two threads may write at once
 
@@ -75,6 +77,7 @@ class Lake:
             self.staging = staging
             self._recognise()
             yield self
+            self._indexes.flush(staging)
 
     def claim(self, organisation: str | None) -> None:
         """Say whose results are about to be written. Raises: ForeignLake when they are not this lake's organisation's."""
@@ -95,7 +98,16 @@ class Lake:
         """Step 2: the partition as it is now. Raises: BrokenChain, UnreadablePart, ForeignLake, LakeError."""
         cache = self.control / "index" / dataset.name / f"{day.isoformat()}.arrow"
         folder = self.folder(dataset, day)
-        return partition.scan(dataset, day, folder, storage=self.storage, cache=cache, scratch=self.staging, check=self._check)
+        return partition.scan(
+            dataset,
+            day,
+            folder,
+            storage=self.storage,
+            indexes=self._indexes,
+            cache=cache,
+            scratch=self.staging,
+            check=self._check,
+        )
 
     def settle(self, dataset: Dataset, day: date) -> None:
         """Make what a partition holds durable, whoever wrote it (rule 5): its files were before they got their names.

@@ -1,15 +1,10 @@
 """What one partition of a dataset holds: its chain of parts and an index of their rows. I/O: its files, a cache.
 
-Files never change, so each is read once for its index; the index is kept under `control/` and may be deleted at any time.
-It decides what is fetched, so that a torn or mixed-up one must not be believed: it ends in its own digest and names the
-files it was made from. It is never proof of anything: what is acknowledged is read back from the parts themselves.
+Files never change, so each is read once for its index (`index_cache.py`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
@@ -20,17 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ricloud_connector import disk
 from ricloud_connector.errors import BrokenChain
+from ricloud_connector.index_cache import Footer, IndexCache, Known
 from ricloud_connector.model import DataFile, Place
 from ricloud_connector.part_reader import read_index
 from ricloud_connector.schemas import CONTENTS, Dataset
 from ricloud_connector.storage import Storage
 
 _LISTINGS = 5  # a folder that grows while it is listed may show a part and not the one before it
-
-_Identity = tuple[int, int, int, int]
-_Footer = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +92,22 @@ def scan(
     folder: Place,
     *,
     storage: Storage,
+    indexes: IndexCache,
     cache: Place,
     scratch: Path,
-    check: Callable[[_Footer], None],
+    check: Callable[[Footer], None],
 ) -> Partition:
     """The partition as it is now. `check` is given each different footer of its parts.
 
-    `scratch` is a local folder of this run alone. Raises: BrokenChain for a gap, UnreadablePart,
-    LakeError, and what `check` raises.
+    `cache` names the partition among the indexes; `scratch` is a local folder of this run alone.
+    Raises: BrokenChain for a gap, UnreadablePart, LakeError, and what `check` raises.
     """
     # The cache first: another run may add a part and cache it at any time, and what is cached must be in the listing.
-    known = _read_cache(dataset, storage, cache)
+    known = indexes.of(dataset, cache)
     parts = _chain(storage, folder)
     identities = [(part.number, part.size, part.mtime_ns, part.inode) for part in parts]
     if known.parts != identities[: len(known.parts)]:
-        known = _Known.nothing(dataset)
+        known = Known.nothing(dataset)
     fresh = [read_index(storage.open(part), dataset) for part in parts[len(known.parts) :]]
     footers = known.footers + [footer for footer, _ in fresh]
     footers = [footer for place, footer in enumerate(footers) if footer not in footers[:place]]
@@ -123,8 +116,8 @@ def scan(
     index = known.index
     if fresh:
         tables = [_numbered(dataset, part.number, rows) for part, (_, rows) in zip(parts[-len(fresh) :], fresh, strict=True)]
-        index = pa.concat_tables([index, *tables]).combine_chunks()
-        _write_cache(_Known(identities, footers, index), storage, cache, scratch)
+        index = pa.concat_tables([index, *tables])
+        indexes.add(cache, Known(identities, footers, index), scratch)
     return Partition(dataset, day, parts, index, storage)
 
 
@@ -163,52 +156,3 @@ def _first_occurrences(keys: pa.Array) -> pa.Array:
 def _codes(texts: pa.Array) -> Any:
     """A number for each text, the same for the same text."""
     return texts.dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What a cache says: the files that it was made from, their different footers, the index of their rows."""
-
-    parts: list[_Identity]
-    footers: list[_Footer]
-    index: pa.Table
-
-    @classmethod
-    def nothing(cls, dataset: Dataset) -> _Known:
-        return cls([], [], dataset.index_schema.empty_table())
-
-
-def _read_cache(dataset: Dataset, storage: Storage, cache: Place) -> _Known:
-    """What the cache says; nothing where it cannot be believed."""
-    try:
-        text = storage.read(cache)
-        body = memoryview(text)[: -hashlib.sha256().digest_size]
-        if hashlib.sha256(body).digest() != text[len(body) :]:
-            return _Known.nothing(dataset)
-        with pa.ipc.open_file(pa.py_buffer(body)) as reader:
-            index = reader.read_all()
-        said = json.loads((index.schema.metadata or {})[b"ricloud_index"])
-        known = _Known([tuple(part) for part in said["parts"]], said["footers"], index.replace_schema_metadata(None))
-    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError):
-        return _Known.nothing(dataset)  # absent, or of another version of this connector: it is made anew
-    return known if known.index.schema.equals(dataset.index_schema) else _Known.nothing(dataset)
-
-
-def _write_cache(known: _Known, storage: Storage, cache: Place, scratch: Path) -> None:
-    """Replace the cache. One that cannot be written costs the next run time, and a full disk is said elsewhere."""
-    said = {"parts": known.parts, "footers": known.footers}
-    table = known.index.replace_schema_metadata({"ricloud_index": json.dumps(said)})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    body = sink.getvalue()
-    staged = scratch / f"index-{os.urandom(4).hex()}"
-    try:
-        with staged.open("wb") as file:
-            file.write(body)
-            file.write(hashlib.sha256(body).digest())
-        storage.replace(cache, staged)
-    except OSError:
-        pass
-    finally:
-        disk.discard(staged)

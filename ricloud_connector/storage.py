@@ -96,6 +96,10 @@ class Storage(Protocol):
         """A small file under `control/`. Raises: OSError."""
         ...
 
+    def version(self, place: Place) -> object:
+        """What tells a small file from one that has taken its place; None where there is none."""
+        ...
+
     def replace(self, place: Place, staged: Path) -> None:
         """Swap a small file under `control/` for a staged one; it may be lost or torn. Raises: OSError."""
         ...
@@ -186,6 +190,13 @@ class DiskStorage:
 
     def read(self, place: Place) -> bytes:
         return disk.kernel(Path.read_bytes, _local(place))
+
+    def version(self, place: Place) -> object:
+        try:
+            facts = _local(place).stat()
+        except OSError:
+            return None
+        return facts.st_size, facts.st_mtime_ns, facts.st_ino
 
     def replace(self, place: Place, staged: Path) -> None:
         disk.replace(_local(place), staged)

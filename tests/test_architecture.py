@@ -26,6 +26,7 @@ LAYERS = [
         "storage",
         "part_reader",
         "parts",
+        "index_cache",
         "partition",
         "staging",
         "readback",

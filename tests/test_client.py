@@ -333,7 +333,7 @@ def test_fault_068_encodings_that_were_not_asked_for_are_not_undone(encoding):
     assert [request.headers["accept-encoding"] for request in server.requests] == ["gzip"]
 
 
-def test_fault_164_one_large_answer_is_read_at_a_time(monkeypatch):
+def test_fault_164_one_large_answer_is_parsed_at_a_time(monkeypatch):
     """However many listings are under way: what they hold together is bounded."""
     monkeypatch.setattr(client_module, "LARGE_BODY_BYTES", 50)
     with HostileServer(GOOD_PAGE) as server, open_client(server) as client:
@@ -345,8 +345,10 @@ def test_fault_164_one_large_answer_is_read_at_a_time(monkeypatch):
             time.sleep(0.02)
             under_way.pop()
 
+        ends = time.monotonic() + 10
         threads = [
-            threading.Thread(target=client._ask, args=(wire.list_request(None, "available", None), parse)) for _ in range(8)
+            threading.Thread(target=client._ask, args=(wire.list_request(None, "available", None), parse, ends))
+            for _ in range(8)
         ]
         for thread in threads:
             thread.start()

@@ -534,7 +534,7 @@ def test_the_commands_look_at_a_lake_in_a_bucket(place: BucketPlace, capsys: pyt
         assert sorted(place.mirror.look().rglob("*")) == names, "looking leaves no trace"
         checks = list(examine({**environment, "RICLOUD_STAGING": str(place.mirror.folder.parent)}))
         assert [(check.name, check.well) for check in checks] == [
-            *(("settings", True), ("API", True), ("lake", True), ("disk", True)),
+            *(("settings", True), ("API", True), ("clock", True), ("lake", True), ("disk", True)),
         ]
 
 
