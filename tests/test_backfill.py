@@ -108,6 +108,7 @@ def check_a_killed_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: 
         emulator.stop()
 
 
+@pytest.mark.ci
 def test_a_range_killed_at_70_percent_keeps_what_was_finished_and_the_next_run_goes_on(tmp_path, monkeypatch):
     check_a_killed_range(tmp_path, monkeypatch, 16)
 

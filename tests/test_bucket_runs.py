@@ -58,6 +58,7 @@ def killed_at(world: World, numbers: list[int], moment: str) -> int:
     return killed
 
 
+@pytest.mark.ci
 def test_killed_at_events_of_all_kinds_the_next_run_is_exact(world: World, tmp_path: Path) -> None:
     count = events_of_a_run(world, tmp_path)
     assert count > 40

@@ -126,6 +126,7 @@ def test_fault_102_killed_again_and_again_while_recovering(world: World, events:
     world.recover()
 
 
+@pytest.mark.ci
 def test_faults_092_to_101_killed_at_twenty_random_moments(world: World) -> None:
     """From outside, at any moment of a run, or before it has begun."""
     rng = random.Random(92)

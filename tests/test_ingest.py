@@ -82,7 +82,7 @@ def test_a_part_is_read_back_and_acknowledged_while_the_next_one_is_filled(tmp_p
     "liberties",
     [
         {},
-        {"ignores_filter": True, "oldest_first": True},
+        pytest.param({"ignores_filter": True, "oldest_first": True}, marks=pytest.mark.ci),
         pytest.param({"ignores_filter": True}, marks=pytest.mark.ci),
         pytest.param({"oldest_first": True}, marks=pytest.mark.ci),
     ],

@@ -4,12 +4,15 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+import pytest
+
 from ricloud_connector.emulator import Emulator
 from tests.codelocation import CodeLocation
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
+@pytest.mark.ci
 def test_fault_048_an_old_partition_with_new_rows_triggers_a_downstream_asset_of_that_partition(tmp_path):
     with Emulator(results=0, days=1) as emulator:
         emulator.add_result(content=b"1", date_created=NOON)

@@ -82,6 +82,7 @@ def test_what_more_results_of_one_day_cost(tmp_path):
     assert grown < 2
 
 
+@pytest.mark.ci
 def test_a_content_of_many_chunks_costs_no_more_than_a_few(tmp_path):
     peaks = []
     for mebibytes in (16, 128):

@@ -124,6 +124,7 @@ def test_faults_106_and_106b_what_is_acknowledged_after_a_crash_survives(world: 
     world.recover()
 
 
+@pytest.mark.ci
 def test_fault_106_a_lake_goes_on_after_a_power_cut_at_any_event(nursery: Nursery, disk: Disk, tmp_path: Path) -> None:
     """The machine comes back with what the disk had kept: the next run makes it exact, caches and all."""
     for n in range(5, 100, 11):

@@ -586,6 +586,7 @@ def grown_by_mib(lake: Lake, size: int) -> int:
     return grown
 
 
+@pytest.mark.ci
 def test_reading_back_a_large_content_stays_flat(lake: Lake) -> None:
     assert grown_by_mib(lake, 320 * MIB) < 150
 

@@ -809,7 +809,7 @@ def test_what_is_read_quickly_is_what_is_read_with_care(document, plain):
     assert_both_agree(json.dumps(document, ensure_ascii=plain).encode("utf-8", "surrogatepass"))
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_damaged_page_is_read_with_care_or_both_ways_alike(data):
     items = [make_item(id=f"r{number}", size=number) for number in range(3)]
