@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-
 import pytest
 
 from ricloud_connector.emulator import Emulator
