@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
-from ricloud_connector import Settings, Window, ingest_results, open_run
+from ricloud_connector import Settings, Window, cli, ingest_results, open_run
 from ricloud_connector import fetch as fetch_module
 from ricloud_connector.client import MAX_BODY_BYTES
 from ricloud_connector.errors import RicloudError
@@ -117,6 +117,7 @@ class Ingests:
 
 
 def main() -> None:
+    cli._return_memory_at_once()  # as the command does
     fetch_module.FIRST_PAUSE_S = 0.01
     for line in sys.stdin:
         settings = dataclasses.replace(Settings.from_environment(json.loads(line)), api_deadline_s=5.0)

@@ -69,7 +69,7 @@ def test_killed_at_events_of_all_kinds_the_next_run_is_exact(world: World, tmp_p
 
 @pytest.mark.ci
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("moment", [pytest.param("before", marks=pytest.mark.slow), "after"])
 def test_killed_at_every_event_the_next_run_is_exact(world: World, tmp_path: Path, moment: str) -> None:
     count = events_of_a_run(world, tmp_path)
     world.publish_large()

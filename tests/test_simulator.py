@@ -23,7 +23,7 @@ from tests.simulator.processes import MOMENTS
 
 ROOT = Path(__file__).parent.parent
 DEFAULT = [range(first, first + 125) for first in range(0, 500, 125)]
-MORE = [range(first, first + 250) for first in range(500, 2_500, 250)]
+MORE = [range(first, first + 250) for first in range(500, 2_000, 250)]
 
 
 @pytest.fixture
