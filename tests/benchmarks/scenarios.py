@@ -16,10 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from inspect import signature
 from pathlib import Path
 
-from ricloud_connector import ingest_results
 from tests.benchmarks.environments import python_of
 from tests.benchmarks.measure import Cost, run
 from tests.benchmarks.server import DAY, Servers, make_blobs, make_feeds, make_huge, make_listing, memory_folder, running
@@ -151,18 +149,13 @@ def ingest_command() -> list[str]:
     return [str(Path(sys.executable).with_name("ricloud-connector")), "ingest"]
 
 
-def makes_records() -> bool:
-    """Whether this version turns JSON contents into rows."""
-    return "records" in signature(ingest_results).parameters
-
-
 def small(bench: Bench) -> list[Row]:
     """Many contents of 4 KiB, with nothing between client and server."""
     sizes = bench.sizes
     name = "small"
     with memory_folder() as root, running(make_feeds(root, sizes.small)) as servers:
         urls = _curl_list(root, servers.urls)
-        ours = Row(name, "ricloud-connector ingest" + (", with records" if makes_records() else ", contents"), sizes.small)
+        ours = Row(name, "ricloud-connector ingest, with records", sizes.small)
         rows = [
             ours,
             Row(name, "ricloud-connector, contents only, in two halves", sizes.small),
@@ -293,10 +286,9 @@ def _growth(bench: Bench, copies: int) -> Row:
             folder.mkdir()
         with running(make_feeds(old_root, GROWTH_STORED, size=SMALLEST)) as servers:
             bench.told(servers, lake, "ingest", "1")
-        for dataset in (lake / "data").iterdir():
-            (day,) = dataset.iterdir()
+        for day in list((lake / "data").rglob("created_date=*")):
             for copy in range(copies):
-                shutil.copytree(day, dataset / f"created_date={DAY - timedelta(days=2 + copy)}")
+                shutil.copytree(day, day.parent / f"created_date={DAY - timedelta(days=2 + copy)}")
             shutil.rmtree(day)
         shutil.rmtree(lake / "control" / "index")
         with running(make_feeds(new_root, GROWTH_NEW, first=GROWTH_STORED)) as servers:
@@ -305,9 +297,9 @@ def _growth(bench: Bench, copies: int) -> Row:
                 cost, _told = bench.told(servers, lake, "ingest", "1")
                 assert servers.stats()["acknowledged"] == GROWTH_NEW
                 row.costs.append(cost)
-                for dataset in (lake / "data").iterdir():
-                    shutil.rmtree(dataset / f"created_date={DAY}")
-                    shutil.rmtree(lake / "control" / "index" / dataset.name, ignore_errors=True)
+                for day in list((lake / "data").rglob(f"created_date={DAY}")):
+                    shutil.rmtree(day)
+                shutil.rmtree(lake / "control" / "index")
     return row
 
 
