@@ -69,13 +69,16 @@ class Proofs:
     """What was proven of finished files while they were in staging, by the sha256 of the whole file. Of the last few.
 
     A file that reads back with the same sha256 is, byte for byte, one that was decoded and proven: it needs no decoding again.
+    Only `prove_staged` can add to it.
     """
 
     def __init__(self) -> None:
         self._by_digest: OrderedDict[bytes, Mapping[str, Proven]] = OrderedDict()
 
-    def add(self, digest: bytes, proven: Mapping[str, Proven]) -> None:
-        """For `prove_staged` alone."""
+    def add(self, seal: object, digest: bytes, proven: Mapping[str, Proven]) -> None:
+        """Remember what was proven of a file. Raises: TypeError for whoever has not proven it here."""
+        if seal is not _SEAL:
+            raise TypeError("only prove_staged says what was proven of a file")
         self._by_digest[digest] = proven
         if len(self._by_digest) > PROOFS_KEPT:
             self._by_digest.popitem(last=False)
@@ -157,7 +160,7 @@ def prove_staged(staged: StagedPart, proofs: Proofs | None = None) -> None:
     if tuple(fingerprints) != staged.fingerprints:
         raise UnreadablePart(f"{staged.path} does not decode to the rows that were written")
     if proofs is not None and proven and digest is not None:
-        proofs.add(digest, proven)
+        proofs.add(_SEAL, digest, proven)
 
 
 def _is_of_small(staged: StagedPart) -> bool:

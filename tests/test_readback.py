@@ -470,6 +470,14 @@ def test_what_was_proven_before_it_was_committed_is_not_decoded_again(lake: Lake
     assert [dict(proof.proven) for proof in read_back(found, [0], proofs=lake.proofs)] == [proven(small(1, 2))], "once"
 
 
+def test_what_was_proven_of_a_file_cannot_be_made_up(lake: Lake) -> None:
+    commit(lake, small(1))
+    with pytest.raises(TypeError, match="only prove_staged"):
+        lake.proofs.add(object(), hashlib.sha256(parts_of(lake)[0].read_bytes()).digest(), proven(small(2)))
+    (proof,) = read_back(lake.scan(CONTENTS, DAY), [0], proofs=lake.proofs)
+    assert dict(proof.proven) == proven(small(1))
+
+
 def test_of_files_that_nobody_reads_back_few_proofs_are_kept(lake: Lake) -> None:
     for number in range(PROOFS_KEPT + 2):
         commit(lake, small(number))
