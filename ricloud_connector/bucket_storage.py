@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import mmap
 import random
 import tempfile
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any, NoReturn
 
 from ricloud_connector import overlap
@@ -35,7 +34,6 @@ WHOLE_BYTES = 4 * 1024 * 1024  # parts up to this length are read in one request
 RETRIES = 6
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 MAX_PAUSES = 9
-CONTROL_FILES_KEPT = 6  # in memory: a day's indexes are read again with each look at its partitions
 
 _PROBE = b"This object must never be replaced.\n"
 _SETTINGS = frozenset({Kind.NO_BUCKET, Kind.DENIED, Kind.NO_CREDENTIALS, Kind.WRONG_REGION})
@@ -60,8 +58,8 @@ class BucketStorage:
         self.staging = scratch or Path(tempfile.gettempdir())
         self.sleep = sleep
         self._objects = objects or ObstoreObjects(url, retries=RETRIES)
-        self._control: OrderedDict[Place, bytes] = OrderedDict()
-        self._lock = Lock()  # of what is kept: one thread commits while another looks
+        self._versions: dict[Place, int] = {}
+        self._count = itertools.count()
 
     @contextmanager
     def opened(self, run_id: str) -> Iterator[Path]:
@@ -134,36 +132,23 @@ class BucketStorage:
         return _PartReader(file, lambda start, end: self._read_range(file, start, end))
 
     def read(self, place: Place) -> bytes:
-        with self._lock:
-            kept = self._control.get(place)
-        if kept is not None:
-            return kept
         try:
             body: bytes = self._objects("get", _key(place))
         except Refused as refused:
             raise OSError(refused.detail) from None
-        self._keep(place, body)
+        self._versions.setdefault(place, next(self._count))
         return body
 
     def version(self, place: Place) -> object:
-        """The bytes that this run knows of it; None before it has read or written them."""
-        with self._lock:
-            return self._control.get(place)
+        """What this run has read or written last: to ask the bucket would cost as much as reading. None before that."""
+        return self._versions.get(place)
 
     def replace(self, place: Place, staged: Path) -> None:
-        body = staged.read_bytes()
         try:
-            self._objects("put", _key(place), body=body)
+            self._objects("put", _key(place), body=staged.read_bytes())
         except Refused as refused:
             raise OSError(refused.detail) from None
-        self._keep(place, body)
-
-    def _keep(self, place: Place, body: bytes) -> None:
-        with self._lock:
-            self._control[place] = body
-            self._control.move_to_end(place)
-            while len(self._control) > CONTROL_FILES_KEPT:
-                self._control.popitem(last=False)
+        self._versions[place] = next(self._count)
 
     def _ask(self, what: str, verb: str, key: str, **named: Any) -> Any:
         """Raises: LakeError that says what could not be done."""

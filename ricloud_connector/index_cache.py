@@ -21,7 +21,7 @@ from ricloud_connector.model import Place
 from ricloud_connector.schemas import Dataset
 from ricloud_connector.storage import Storage
 
-KEPT = 4
+KEPT = 5
 """Partitions in memory: the datasets of the day at hand."""
 
 WRITTEN_ANEW = 1.25
@@ -52,6 +52,11 @@ class _Kept:
     version: object
     written: int
 
+    @property
+    def grown(self) -> bool:
+        """Whether the file lacks some of it."""
+        return bool(self.known.index.num_rows != self.written)
+
 
 class IndexCache:
     """What is known of the partitions of one lake. Threads may share it."""
@@ -61,46 +66,52 @@ class IndexCache:
         self._kept: OrderedDict[Place, _Kept] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, dataset: Dataset, place: Place) -> Known:
-        """What is known of the partition whose file this is; nothing where the file is gone or cannot be believed."""
+    def of(self, dataset: Dataset, place: Place, scratch: Path) -> Known:
+        """What is known of the partition whose file this is; nothing where the file is gone or cannot be believed.
+
+        `scratch` is a local folder of this run alone.
+        """
         version = self._storage.version(place)
         with self._lock:
             kept = self._kept.get(place)
         if kept is not None and version is not None and kept.version == version:
             return kept.known
         known = _read(dataset, self._storage, place)
+        version = self._storage.version(place)  # one that has just taken its place is no reason to doubt what was read
         if version is not None and known.parts:
-            self._keep(place, _Kept(known, version, known.index.num_rows))
+            self._keep(place, _Kept(known, version, known.index.num_rows), scratch)
         return known
 
     def add(self, place: Place, known: Known, scratch: Path) -> None:
-        """Remember what is known now. `scratch` is a local folder of this run alone."""
+        """Remember what is known now."""
         with self._lock:
             before = self._kept.get(place)
         lasts = before is not None and before.version == self._storage.version(place)
         if before is None or not lasts or known.index.num_rows > WRITTEN_ANEW * before.written:
             self._write(place, known, scratch)
         else:
-            self._keep(place, _Kept(known, before.version, before.written))
+            self._keep(place, _Kept(known, before.version, before.written), scratch)
 
     def flush(self, scratch: Path) -> None:
         """Write what is not in its file yet."""
         with self._lock:
-            grown = [(place, kept.known) for place, kept in self._kept.items() if kept.known.index.num_rows != kept.written]
-        for place, known in grown:
-            self._write(place, known, scratch)
+            kept = list(self._kept.items())
+        for place, each in kept:
+            if each.grown:
+                self._write(place, each.known, scratch)
 
     def _write(self, place: Place, known: Known, scratch: Path) -> None:
         _write(known, self._storage, place, scratch)
-        self._keep(place, _Kept(known, self._storage.version(place), known.index.num_rows))
+        self._keep(place, _Kept(known, self._storage.version(place), known.index.num_rows), scratch)
 
-    def _keep(self, place: Place, kept: _Kept) -> None:
-        """The oldest one goes where there are many; what was not written of it is read again from its parts."""
+    def _keep(self, place: Place, kept: _Kept, scratch: Path) -> None:
+        """The oldest one goes where there are many, into its file if that lacks some of it."""
         with self._lock:
             self._kept[place] = kept
             self._kept.move_to_end(place)
-            if len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+            oldest = self._kept.popitem(last=False) if len(self._kept) > KEPT else None
+        if oldest is not None and oldest[1].grown:
+            _write(oldest[1].known, self._storage, oldest[0], scratch)
 
 
 def _read(dataset: Dataset, storage: Storage, place: Place) -> Known:

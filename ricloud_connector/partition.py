@@ -103,7 +103,7 @@ def scan(
     Raises: BrokenChain for a gap, UnreadablePart, LakeError, and what `check` raises.
     """
     # The cache first: another run may add a part and cache it at any time, and what is cached must be in the listing.
-    known = indexes.of(dataset, cache)
+    known = indexes.of(dataset, cache, scratch)
     parts = _chain(storage, folder)
     identities = [(part.number, part.size, part.mtime_ns, part.inode) for part in parts]
     if known.parts != identities[: len(known.parts)]:

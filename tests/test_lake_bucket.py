@@ -586,19 +586,6 @@ def test_records_whose_creation_is_answered_wrongly_are_there_once(hostile: Buck
     assert [row["text"] for row in records_of(hostile.url)["feed"]] == ["a", "b"] * 3
 
 
-def test_what_is_kept_of_control_files_may_be_asked_for_by_many_threads(hostile: BucketPlace) -> None:
-    """More files than are kept, by more threads than one: none finds what another has just let go."""
-    with hostile.opened() as lake:
-        places = [lake.control / "tries" / f"{number}.json" for number in range(3 * bucket_storage.CONTROL_FILES_KEPT)]
-        for number, target in enumerate(places):
-            staged = lake.staging / f"tries-{number}"
-            staged.write_text(str(number))
-            lake.storage.replace(target, staged)
-        with ThreadPoolExecutor(8) as pool:
-            read = list(pool.map(lambda number: lake.storage.read(places[number % len(places)]), range(400)))
-    assert read == [str(number % len(places)).encode() for number in range(400)]
-
-
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.ci) for seed in range(1, 8))])
 def test_runs_on_a_bucket_that_fails_at_random_become_exact(hostile: BucketPlace, seed: int) -> None:
     """Each request may fail, before or after it was done; nothing is acknowledged that is not there, and it ends exact."""

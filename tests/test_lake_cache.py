@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ricloud_connector.errors import BrokenChain, ForeignLake, UnreadablePart
+from ricloud_connector.index_cache import KEPT
 from ricloud_connector.lake import Lake
 from ricloud_connector.readback import read_back
 from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS
@@ -53,6 +54,23 @@ def test_no_file_is_read_twice(lake: Lake) -> None:
     assert stored(lake) == proven(small(*range(6)))
     assert commit(lake, small(5, 6)) == 1
     assert stored(lake) == proven(small(*range(7)))
+
+
+def test_what_a_run_has_read_of_many_days_the_next_one_does_not_read_again(tmp_path: Path) -> None:
+    """Also where a partition grew too little for its file to be replaced at once, and others took its place in memory."""
+    days = [DAY + timedelta(days=number) for number in range(KEPT + 3)]
+    with opened_lake(tmp_path / "lake") as lake:
+        for day in days:
+            for first in range(0, 20, 2):
+                commit(lake, small(first, first + 1), day)
+                stored(lake, day)
+            commit(lake, small(20), day)
+            stored(lake, day)
+    for day in days[:-1]:  # a lake is recognised by any part of it that can be read
+        for path in sorted((tmp_path / "lake" / "data" / "contents" / f"created_date={day}").iterdir()):
+            ruin(path)
+    with opened_lake(tmp_path / "lake", run_id="next") as lake:
+        assert all(stored(lake, day) == proven(small(*range(21))) for day in days)
 
 
 def test_a_deleted_cache_is_made_anew(lake: Lake) -> None:
