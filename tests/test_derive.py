@@ -357,7 +357,8 @@ def test_fault_171_a_document_of_too_many_cells_is_told_and_takes_no_memory(lake
 
 
 def test_rows_of_many_cells_are_written_in_between_and_all_there(lake, monkeypatch):
-    monkeypatch.setattr("ricloud_connector.records.filling.MANY_CELLS", 500)
+    for module in ("filling", "portions"):
+        monkeypatch.setattr(f"ricloud_connector.records.{module}.MANY_CELLS", 500)
     names = [f"c{number}" for number in range(50)]
     documents = {f"r{n}": document([{name: n, "c0": row} for row, name in enumerate(names)]) for n in range(40)}
     put(lake, {"first": document([dict.fromkeys(names, 0)])})

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from datetime import date, datetime
 
 import pyarrow as pa
@@ -20,6 +18,7 @@ from ricloud_connector.records.document import Fault, parse_document, parse_quic
 from ricloud_connector.records.feed import Feed, Version
 from ricloud_connector.records.fitting import EXACT, NotFinite
 from ricloud_connector.records.part import MANY_CELLS, Group, RecordsPart
+from ricloud_connector.records.portions import MAX_CELLS, collector_at_rest, few_cells, split
 from ricloud_connector.records.rows import Built, Contract, Source, build_table
 from ricloud_connector.records.sources import Document
 
@@ -33,10 +32,6 @@ DECIDE_BYTES = 4 * 1024 * 1024
 """Bytes of one feed's JSON that are held as Python's objects at once; so many decide the types of new columns."""
 
 CHUNK_BYTES = 1024 * 1024
-
-MAX_CELLS = 16_000_000
-"""Records times columns that a document may have. One with all the values that it may have is dense at five million; but 1 MiB
-of objects with other names in each would be a hundred million."""
 
 FILES_OPEN = 16
 _NAMED = 20
@@ -137,7 +132,7 @@ class OpenRecords:
             self._fit(feed, part, first)
             columns = feed.version().columns
         doubted: list[Document] = []
-        for some, cells in _few_cells(documents, len(columns)):
+        for some, cells in few_cells(documents, len(columns)):
             tables, doubted_of_some = reader.read(some, columns) if cells <= MAX_CELLS else ([], some)
             doubted += doubted_of_some
             for table in tables:
@@ -156,7 +151,7 @@ class OpenRecords:
         by_id = {document.result_id: document for document in documents}
         waiting: list[Source] = []
         known = feed.version().columns
-        with _collector_at_rest():
+        with collector_at_rest():
             while documents:
                 some, documents = split(documents, CHUNK_BYTES)
                 if known and not waiting and self._fit_quickly(feed, part, some, known):
@@ -254,20 +249,6 @@ class OpenRecords:
             self.faults.append(documents[result_id].rejection(Fault("records_frozen", detail)))
 
 
-def _few_cells(documents: list[Document], columns: int) -> Iterator[tuple[list[Document], int]]:
-    """The documents, some at a time, and how many cells they may give at most: each record begins with a brace."""
-    some, cells = list[Document](), 0
-    for document in documents:
-        more = document.raw.count(b"{") * columns
-        if some and cells + more > MANY_CELLS:
-            yield some, cells
-            some, cells = [], 0
-        some.append(document)
-        cells += more
-    if some:
-        yield some, cells
-
-
 def _built(sources: list[Source], columns: Columns, contract: Contract) -> Built:
     """Raises: _TooManyCells, and others of _ILL."""
     records = sum(len(source.records) for source in sources)
@@ -290,25 +271,3 @@ def _write(groups: Sequence[tuple[RecordsPart, Group]], *, pause: bool) -> None:
         part.write(group)
         if pause:  # a file for each of very many feeds would be too many
             part.pause()
-
-
-def split(documents: list[Document], size: int) -> tuple[list[Document], list[Document]]:
-    """The first documents, up to `size` bytes but at least one, and the others."""
-    taken = 0
-    for number, document in enumerate(documents):
-        taken += document.size
-        if taken > size and number:
-            return documents[:number], documents[number:]
-    return documents, []
-
-
-@contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Without the cyclic garbage collector for some MiB of JSON: millions of objects and no cycles, and it doubles the time."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()

@@ -23,8 +23,9 @@ from ricloud_connector.records.columns import Columns, infer_columns, merge_colu
 from ricloud_connector.records.derive import Contracts, RecordsReport, check_contracts, derive_unlocked
 from ricloud_connector.records.document import Fault, Record, parse_document
 from ricloud_connector.records.feed import RECORDS, Feed
-from ricloud_connector.records.filling import BATCH_BYTES, DECIDE_BYTES, split
+from ricloud_connector.records.filling import BATCH_BYTES, DECIDE_BYTES
 from ricloud_connector.records.lock import records_lock
+from ricloud_connector.records.portions import split
 from ricloud_connector.records.sources import Document, documents_of
 from ricloud_connector.schemas import CONTENTS, QUARANTINE
 

@@ -1,0 +1,50 @@
+"""How much of a part's documents is taken at a time, so that memory bears it as objects and as columns."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ricloud_connector.records.part import MANY_CELLS
+from ricloud_connector.records.sources import Document
+
+MAX_CELLS = 16_000_000
+"""Records times columns that a document may have. One with all the values that it may have is dense at five million; but 1 MiB
+of objects with other names in each would be a hundred million."""
+
+
+def split(documents: list[Document], size: int) -> tuple[list[Document], list[Document]]:
+    """The first documents, up to `size` bytes but at least one, and the others."""
+    taken = 0
+    for number, document in enumerate(documents):
+        taken += document.size
+        if taken > size and number:
+            return documents[:number], documents[number:]
+    return documents, []
+
+
+def few_cells(documents: list[Document], columns: int) -> Iterator[tuple[list[Document], int]]:
+    """The documents, some at a time, and how many cells they may give at most: each record begins with a brace."""
+    some, cells = list[Document](), 0
+    for document in documents:
+        more = document.raw.count(b"{") * columns
+        if some and cells + more > MANY_CELLS:
+            yield some, cells
+            some, cells = [], 0
+        some.append(document)
+        cells += more
+    if some:
+        yield some, cells
+
+
+@contextmanager
+def collector_at_rest() -> Iterator[None]:
+    """Without the cyclic garbage collector for some MiB of JSON: millions of objects and no cycles, and it doubles the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
