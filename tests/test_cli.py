@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
@@ -12,7 +14,7 @@ from ricloud_connector.errors import SettingsError
 from ricloud_connector.model import Window
 from ricloud_connector.report import ingest_with_progress
 from ricloud_connector.settings import Settings
-from tests.command import run_command
+from tests.command import clean_environment, run_command
 
 DAY = ("--since", "2026-11-20", "--until", "2026-11-21")
 
@@ -148,3 +150,15 @@ def test_no_acknowledge_stops_before_the_last_step(tmp_path):
 def test_help_teaches_and_version_is_told():
     assert "ricloud-connector ingest --since" in run_command("ingest", "--help").stdout
     assert run_command("--version").stdout.startswith("ricloud-connector")
+
+
+def test_a_command_loads_no_pandas_and_whoever_needs_it_still_finds_it(tmp_path):
+    code = (
+        "import sys; from ricloud_connector import cli; sys.argv = ['ricloud-connector', 'status']\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "assert 'pandas' not in sys.modules\n"
+        "import pandas, pyarrow; assert pyarrow.table({'a': [1]}).to_pandas().a.sum() == 1"
+    )
+    environment = clean_environment({"RICLOUD_LAKE": str(tmp_path)})
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
