@@ -196,7 +196,7 @@ class _NoPandas:
 
 
 def _leave_pandas_alone() -> None:
-    """Keep Arrow from importing pandas at its first array: 0.2 s and 60 MB, and no command uses it."""
+    """Keep Arrow from importing pandas at its first array: 0.2 s and 30 MB, and no command uses it."""
     sys.meta_path.insert(0, _NoPandas)
     try:
         pa.array([0])
