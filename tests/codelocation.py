@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -18,6 +19,16 @@ from ricloud_connector.model import Window
 
 OPEN: list[CodeLocation] = []  # closed after each test, by conftest.py
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def evaluated(tick: Any, context: Any) -> Any:
+    """What a sensor or schedule answers in that context.
+
+    The context is left again: one that is only dropped undoes what its instance has set up when it is collected, which may
+    be in another test.
+    """
+    with context:
+        return tick.evaluate_tick(context)
 
 
 @dataclass
@@ -63,7 +74,7 @@ class CodeLocation:
         context = dg.build_sensor_context(
             instance=self.instance, cursor=self.cursor, resources={"ricloud": self.resource}, repository_def=self.repository
         )
-        result = self._sensor.evaluate_tick(context)
+        result = evaluated(self._sensor, context)
         self.skipped = result.skip_message
         if keep_cursor:
             self.cursor = result.cursor
@@ -77,7 +88,7 @@ class CodeLocation:
             resources={"ricloud": self.resource},
             repository_def=self.repository,
         )
-        return list(self._schedule.evaluate_tick(context).run_requests or [])
+        return list(evaluated(self._schedule, context).run_requests or [])
 
     def observation(self) -> dict[str, object]:
         """The metadata of the last observation on the results asset."""

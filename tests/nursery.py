@@ -19,11 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
-from types import TracebackType
+from types import CodeType, TracebackType
 from typing import Any, Self
 
 from tests.command import clean_environment
@@ -227,9 +228,12 @@ def _arm(plan: Plan) -> None:
 
 
 def _name_alike() -> None:
-    """Number what is named at random, so that two runs give the same names."""
-    numbers = itertools.count(1)
-    os.urandom = lambda size: next(numbers).to_bytes(size)
+    """Number what is named at random, so that two runs give the same names.
+
+    Each function that asks counts for itself: threads that name other things beside it take none of its numbers.
+    """
+    numbers: defaultdict[CodeType, Iterator[int]] = defaultdict(lambda: itertools.count(1))
+    os.urandom = lambda size: next(numbers[sys._getframe(1).f_code]).to_bytes(size)
     importlib.import_module("ricloud_connector.session").new_run_id = lambda: "alike"
 
 

@@ -18,6 +18,7 @@ from ricloud_connector import RicloudComponent, RicloudResource, build_ricloud_d
 from ricloud_connector.dagster import ReconcileSettings, RicloudAsset, SensorSettings
 from ricloud_connector.emulator import Emulator
 from ricloud_connector.ingest import Selection
+from tests.codelocation import evaluated
 from tests.command import clean_environment
 from tests.exactness import assert_exact
 
@@ -304,12 +305,12 @@ def test_hours_are_watched_and_reconciled_as_such(hours, tmp_path):
     resources = {"ricloud": resource_of(hours.environment(), tmp_path)}
     with dg.instance_for_test() as instance:
         context = dg.build_sensor_context(instance=instance, resources=resources, repository_def=repository)
-        asked = repository.get_sensor_def("ricloud_new_results").evaluate_tick(context).run_requests
+        asked = evaluated(repository.get_sensor_def("ricloud_new_results"), context).run_requests
         assert [request.partition_key for request in asked] == ["2026-11-20-00:00", "2026-11-20-11:00", "2026-11-20-12:00"]
         schedule = dg.build_schedule_context(
             instance=instance, scheduled_execution_time=NOON, resources=resources, repository_def=repository
         )
-        (request,) = repository.get_schedule_def("ricloud_reconcile").evaluate_tick(schedule).run_requests
+        (request,) = evaluated(repository.get_schedule_def("ricloud_reconcile"), schedule).run_requests
         assert (request.partition_key, request.tags["dagster/asset_partition_range_end"]) == (None, "2026-11-20-12:00")
         job = defs.resolve_job_def("ricloud_ingest")
         assert job.execute_in_process(tags=dict(request.tags), instance=instance).success
@@ -331,11 +332,11 @@ def test_what_a_filter_leaves_out_starts_no_run(tmp_path):
         repository = defs.get_repository_def()
         with dg.instance_for_test() as instance:
             given = {"instance": instance, "resources": {"ricloud": resource}, "repository_def": repository}
-            tick = repository.get_sensor_def("ricloud_new_results").evaluate_tick(dg.build_sensor_context(**given))
+            tick = evaluated(repository.get_sensor_def("ricloud_new_results"), dg.build_sensor_context(**given))
             assert [request.partition_key for request in tick.run_requests] == ["2026-11-20"]
             schedule = repository.get_schedule_def("ricloud_reconcile")
-            asked = schedule.evaluate_tick(dg.build_schedule_context(scheduled_execution_time=NOON, **given)).run_requests
-            assert [request.partition_key for request in asked] == ["2026-11-20"]
+            asked = evaluated(schedule, dg.build_schedule_context(scheduled_execution_time=NOON, **given))
+            assert [request.partition_key for request in asked.run_requests] == ["2026-11-20"]
 
 
 def dg_command(*arguments: str, cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
