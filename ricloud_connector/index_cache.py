@@ -41,7 +41,7 @@ class Known:
 
     @classmethod
     def nothing(cls, dataset: Dataset) -> Known:
-        return cls([], [], dataset.index_schema.empty_table())
+        return cls([], [], dataset.empty_index)
 
 
 @dataclass(frozen=True, slots=True)

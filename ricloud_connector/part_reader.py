@@ -29,6 +29,7 @@ _UNDECODABLE = (OSError, pa.ArrowException, ValueError, LookupError, ArithmeticE
 Source = Path | io.RawIOBase
 """A Parquet file that is read: on a local disk, or as far as it is asked for."""
 
+_TEXT, _NUMBER = pa.string(), pa.int64()
 _CHUNK_FACTS = ("result_id", "chunk_index", "chunk_count", "checksum", "sha256", "size")
 
 
@@ -116,20 +117,25 @@ def chunks_of(groups: Iterable[pa.Table], name: str) -> Iterator[StoredChunks]:
 
 def fingerprint(rows: pa.Table) -> bytes:
     """A digest of all values but those of `content`: the same for the same rows, however they lie in memory."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"%d:" % rows.num_rows)
     for name in plain_columns(rows.schema):
         column = rows.column(name).combine_chunks()
-        is_text = pa.types.is_string(column.type)
-        digest.update(b"%d," % column.null_count)
-        if column.null_count:
+        nulls = column.null_count
+        digest.update(b"%d," % nulls)
+        if nulls == rows.num_rows:
+            continue  # that is all there is to say of it
+        is_text = column.type == _TEXT
+        if not is_text and column.type != _NUMBER:
+            column = column.view(_NUMBER) if column.type.bit_width == 64 else column.cast(_NUMBER)
+        if nulls:
             digest.update(pc.is_null(column).cast(pa.uint8()).to_numpy())
-            column = pc.fill_null(column, "") if is_text else pc.fill_null(column.cast(pa.int64()), 0)
+            column = pc.fill_null(column, "" if is_text else 0)
         if is_text:
             offsets, data = _spans(column)
             digest.update(offsets[1:] - offsets[:-1])
             digest.update(data[offsets[0] : offsets[-1]])
         else:
-            digest.update(column.cast(pa.int64()).to_numpy())
+            digest.update(column.to_numpy())
     return digest.digest()
 
 

@@ -45,7 +45,7 @@ class Partition:
         if self.dataset is CONTENTS:
             whole = self.whole_results().column("result_id")
             stored = pc.or_(stored, pc.is_in(rows.column("result_id"), value_set=whole).combine_chunks())
-        return pc.and_not(_first_occurrences(keys), stored)
+        return pc.and_not(first_occurrences(keys), stored)
 
     def whole_results(self) -> pa.Table:
         """Of a contents partition, a row per result of which every chunk is stored.
@@ -58,7 +58,7 @@ class Partition:
             return rows
         # Of a content that spans parts, one version may be stored in part when the API changes it: then neither is whole.
         versions = [pc.cast(rows.column(name), pa.string()) for name in ("result_id", "checksum", "size")]
-        results = _codes(pc.binary_join_element_wise(*versions, "\x1f").combine_chunks())
+        results, _ = _codes(pc.binary_join_element_wise(*versions, "\x1f").combine_chunks())
         chunks_stored = np.bincount(results)[results]
         return rows.filter(pa.array((index == count - 1) & (chunks_stored == count)))
 
@@ -142,17 +142,28 @@ def _numbered(dataset: Dataset, number: int, rows: pa.Table) -> pa.Table:
 
 def _joined(table: pa.Table, dataset: Dataset) -> pa.Array:
     """The key columns as one column of text. Ids hold no control characters, so the separator is unambiguous."""
-    columns = [pc.fill_null(pc.cast(table.column(name), pa.string()), "\x1e") for name in dataset.key]
+    columns = [_text(table.column(name)) for name in dataset.key]
     joined = pc.binary_join_element_wise(*columns, "\x1f") if len(columns) > 1 else columns[0]
     return joined.combine_chunks()
 
 
-def _first_occurrences(keys: pa.Array) -> pa.Array:
+def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column as text, with a text of its own for what is null."""
+    column = column.cast(pa.string())
+    return pc.fill_null(column, "\x1e") if column.null_count else column
+
+
+def first_occurrences(keys: pa.Array) -> pa.Array:
+    """For each text whether it stands there for the first time."""
+    codes, distinct = _codes(keys)
+    if distinct == len(keys):  # as nearly always: nothing is to be sorted
+        return pa.array(np.ones(distinct, dtype=bool))
     first = np.zeros(len(keys), dtype=bool)
-    first[np.unique(_codes(keys), return_index=True)[1]] = True
+    first[np.unique(codes, return_index=True)[1]] = True
     return pa.array(first)
 
 
-def _codes(texts: pa.Array) -> Any:
-    """A number for each text, the same for the same text."""
-    return texts.dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False)
+def _codes(texts: pa.Array) -> tuple[Any, int]:
+    """A number for each text, the same for the same text, and how many different ones there are."""
+    encoded = texts.dictionary_encode(null_encoding="encode")
+    return encoded.indices.to_numpy(zero_copy_only=False), len(encoded.dictionary)

@@ -120,10 +120,12 @@ class Dataset:
     key: tuple[str, ...]
     index: tuple[str, ...]
     index_schema: pa.Schema = field(init=False, repr=False, compare=False)
+    empty_index: pa.Table = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        fields = [pa.field("part", pa.int32()), *(self.schema.field(name) for name in self.index)]
+        fields = [pa.field("part", pa.int32()), *(self.schema.field(name).remove_metadata() for name in self.index)]
         object.__setattr__(self, "index_schema", pa.schema(fields))
+        object.__setattr__(self, "empty_index", self.index_schema.empty_table())
 
 
 RESULTS = Dataset("results", RESULTS_SCHEMA, ("id",), ("id",))

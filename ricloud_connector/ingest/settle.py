@@ -13,11 +13,12 @@ from ricloud_connector.acknowledge import LISTED, Acknowledger, find_consumed
 from ricloud_connector.ingest.run import DayReport, Run
 from ricloud_connector.listed import Listed
 from ricloud_connector.model import AVAILABLE, NAMED_AT_MOST, Window
-from ricloud_connector.partition import Partition
+from ricloud_connector.partition import Partition, first_occurrences
 from ricloud_connector.readback import read_back
 from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, RESULTS, acknowledgement_rows, moments
 
 _NOTHING = pa.nulls(0, pa.string())
+_SAME = ["result_id", "checksum", "size"]
 _FACTS = ["result_id", "checksum", "size", "date_created"]
 
 
@@ -42,7 +43,14 @@ def due_of(whole: pa.Table, available: pa.Table) -> pa.Table:
 
     Joined by id, md5 and size: a result that changed after it was stored has no row here, and no acknowledgement.
     """
-    return available.join(whole.drop(["date_created"]), ["result_id", "checksum", "size"], join_type="inner", use_threads=False)
+    place = pc.index_in(_joined(available), value_set=_joined(whole), skip_nulls=True)
+    stored = place.is_valid()
+    return available.filter(stored).append_column("part", whole.column("part").take(place.filter(stored)))
+
+
+def _joined(facts: pa.Table) -> pa.ChunkedArray:
+    """Id, md5 and size as one text, null where one of them is."""
+    return pc.binary_join_element_wise(*(facts.column(name).cast(pa.string()) for name in _SAME), "\x1f")
 
 
 class Settlement:
@@ -160,5 +168,4 @@ def _within(facts: pa.Table, span: Window) -> pa.Table:
 
 def _once(due: pa.Table) -> pa.Table:
     """Each id once: a listing may have told of a result twice."""
-    first = due.append_column("row", pa.array(range(due.num_rows))).group_by("result_id", use_threads=False)
-    return due.take(first.aggregate([("row", "min")]).column("row_min"))
+    return due.filter(first_occurrences(due.column("result_id").combine_chunks()))

@@ -167,8 +167,8 @@ MUTANTS = (
         "a result that has changed is acknowledged by its id",
         (
             "ingest.settle:due_of",
-            'return available.join(whole.drop(["date_created"]), ["result_id", "checksum", "size"],',
-            'return available.join(whole.select(["result_id", "part"]), ["result_id"],',
+            "pc.index_in(_joined(available), value_set=_joined(whole), skip_nulls=True)",
+            "pc.index_in(available.column('result_id'), value_set=whole.column('result_id'))",
         ),
         ("acknowledge:Acknowledger.send", _PROVEN, "result_id in commit.proven"),
     ),
@@ -183,7 +183,7 @@ MUTANTS = (
     _mutant("what cannot be proven is dropped", ("ingest.store:_quarantine", "if not rejected:", "if True:")),
     _mutant(
         "nothing is subtracted",
-        ("partition:Partition.missing", "pc.and_not(_first_occurrences(keys), stored)", "_first_occurrences(keys)"),
+        ("partition:Partition.missing", "pc.and_not(first_occurrences(keys), stored)", "first_occurrences(keys)"),
     ),
     _mutant(
         "a cache is believed though there are newer parts",
