@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 
 from ricloud_connector.buckets import load_obstore
+from ricloud_connector.clock import now_utc
 from ricloud_connector.errors import RicloudError
-from ricloud_connector.ingest import now_utc
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import AVAILABLE
 from ricloud_connector.session import new_run_id, open_client

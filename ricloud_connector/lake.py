@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,7 +28,7 @@ import pyarrow as pa
 
 from ricloud_connector import disk, partition
 from ricloud_connector.bucket_storage import BucketStorage
-from ricloud_connector.cloud import BucketUrl, Cloud, lake_url
+from ricloud_connector.cloud import BucketUrl
 from ricloud_connector.errors import ForeignLake, LakeError, UncertainCommit, UnreadablePart
 from ricloud_connector.index_cache import IndexCache
 from ricloud_connector.model import Place
@@ -249,10 +248,3 @@ class Lake:
                     unreadable = error  # the scan of its own partition says so: the others go on
         if unreadable is not None:
             raise unreadable
-
-
-def absolute_lake(text: str, cloud: Cloud | None = None) -> Path | BucketUrl:
-    """The lake that RICLOUD_LAKE names: an absolute folder, or in a bucket. Raises: SettingsError."""
-    if "://" in text:
-        return lake_url(text, cloud or Cloud())
-    return Path(os.path.abspath(os.path.expanduser(text)))

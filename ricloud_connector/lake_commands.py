@@ -14,10 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ricloud_connector.audit import DaySummary, audit, days_of, summarise
+from ricloud_connector.clock import now_utc
 from ricloud_connector.cloud import BucketUrl
 from ricloud_connector.doctor import examine
 from ricloud_connector.errors import LakeError, SettingsError
-from ricloud_connector.ingest import now_utc
 from ricloud_connector.lake import Lake
 from ricloud_connector.records import rebuild_records
 from ricloud_connector.redact import clean

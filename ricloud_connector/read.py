@@ -16,10 +16,11 @@ from ricloud_connector.audit import days_of
 from ricloud_connector.cloud import BucketUrl, Cloud
 from ricloud_connector.contents import read_content_chunks
 from ricloud_connector.errors import SettingsError, UnreadablePart
-from ricloud_connector.lake import Lake, absolute_lake
+from ricloud_connector.lake import Lake
 from ricloud_connector.model import DataFile
 from ricloud_connector.records.feed import REBUILD, Feed, feeds_of
 from ricloud_connector.schemas import CONTENTS
+from ricloud_connector.settings import absolute_lake
 
 if TYPE_CHECKING:
     import pandas as pd

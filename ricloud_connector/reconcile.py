@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 
 from ricloud_connector.acknowledge import find_consumed
 from ricloud_connector.audit import days_of
-from ricloud_connector.ingest import Run, Selection
+from ricloud_connector.ingest import Run
 from ricloud_connector.model import AVAILABLE, CONSUMED, Rejection, Result, Window
+from ricloud_connector.options import Selection
 from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, QUARANTINE, RESULT_STATES, RESULTS, Dataset
 
 SOON = timedelta(days=1)

@@ -1,7 +1,4 @@
-"""The columns of every dataset of the lake, and the rows that facts become. Pure.
-
-Each column's description is its Arrow field's metadata, so that a file, the docs and a Dagster asset say the same.
-"""
+"""The datasets of the lake with their Arrow schemas, and the rows that facts become. Pure."""
 
 from __future__ import annotations
 
@@ -12,103 +9,33 @@ from typing import Any
 
 import pyarrow as pa
 
+from ricloud_connector.datasets import (
+    ACKNOWLEDGEMENTS_COLUMNS,
+    CONTENTS_COLUMNS,
+    QUARANTINE_COLUMNS,
+    RESULT_STATES_COLUMNS,
+    RESULTS_COLUMNS,
+    Column,
+)
 from ricloud_connector.listed import COLUMNS, Listed
 from ricloud_connector.model import Rejection, Result
 from ricloud_connector.redact import clean
 
 FORMAT = 1
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
+_TYPES = {str(kind): kind for kind in (pa.string(), pa.binary(), pa.int32(), pa.int64(), _TIMESTAMP)}
 
 
-def _field(name: str, kind: pa.DataType, description: str) -> pa.Field:
-    return pa.field(name, kind, metadata={"description": description})
+def arrow_field(column: Column) -> pa.Field:
+    """The column in Arrow, its description with it."""
+    return pa.field(column.name, _TYPES[column.type], metadata={"description": column.description})
 
 
-_DATE_CREATED = _field("date_created", _TIMESTAMP, "When the API created the result; its UTC day names the partition")
-_IDENTIFIER = _field("identifier", pa.string(), "Names the contents: a data type, or a file's id or path")
-_RUN_ID = _field("run_id", pa.string(), "The run that wrote this row")
-
-RESULTS_SCHEMA = pa.schema(
-    [
-        _field("id", pa.string(), "The result's id, as exact text"),
-        _field("resource", pa.string(), "Always `result`"),
-        _field("organisation", pa.string(), "The organisation that owns the result"),
-        _field("poll", pa.string(), "The poll that produced it"),
-        _field("task", pa.string(), "The task that produced it"),
-        _IDENTIFIER,
-        _field("url", pa.string(), "Where the API published the content"),
-        _field("type", pa.string(), "The file type, where the API could tell"),
-        _field("checksum", pa.string(), "md5 of the content, in lower-case hex"),
-        _field("size", pa.int64(), "Bytes of the content"),
-        _DATE_CREATED,
-        _field("first_seen_state", pa.string(), "The state when first listed"),
-        _field("first_seen_date_consumed", _TIMESTAMP, "`date_consumed` when first listed"),
-        _field("first_seen_date_deleted", _TIMESTAMP, "`date_deleted` when first listed"),
-        _field("first_seen_at", _TIMESTAMP, "When this connector first listed it"),
-        _RUN_ID,
-        _field("extra", pa.string(), "JSON text of the fields that this version does not know"),
-    ]
-)
-
-CONTENTS_SCHEMA = pa.schema(
-    [
-        _field("result_id", pa.string(), "The result's id, as exact text"),
-        _field("chunk_index", pa.int32(), "Position of this chunk in the content, from 0"),
-        _field("chunk_count", pa.int32(), "How many chunks the content has: 1 up to 8 MiB"),
-        _field("content", pa.binary(), "The bytes, as they were published"),
-        _IDENTIFIER,
-        _field("type", pa.string(), "The file type, where the API could tell"),
-        _field("checksum", pa.string(), "md5 of the whole content, in lower-case hex: listed and proven"),
-        _field("sha256", pa.string(), "sha256 of the whole content, in lower-case hex"),
-        _field("size", pa.int64(), "Bytes of the whole content"),
-        _DATE_CREATED,
-    ]
-)
-
-ACKNOWLEDGEMENTS_SCHEMA = pa.schema(
-    [
-        _field("result_id", pa.string(), "The result's id, as exact text"),
-        _field("checksum", pa.string(), "md5 that was proven in the lake before the acknowledgement"),
-        _field("size", pa.int64(), "Bytes that were proven in the lake before the acknowledgement"),
-        _DATE_CREATED,
-        _field("acknowledged_at", _TIMESTAMP, "When the API was seen to have applied it"),
-        _field(
-            "confirmed_by",
-            pa.string(),
-            "How it was seen: `listing` (no longer available), `result` (read one by one), "
-            "`found` (an earlier run had acknowledged it and died before it could write this row)",
-        ),
-        _RUN_ID,
-    ]
-)
-
-QUARANTINE_SCHEMA = pa.schema(
-    [
-        _field("result_id", pa.string(), "The result's id, as exact text"),
-        _field("reason", pa.string(), "A stable code: checksum_mismatch, size_mismatch, gone, ..."),
-        _field("detail", pa.string(), "The same in words"),
-        _field("expected_checksum", pa.string(), "The md5 that the API lists"),
-        _field("actual_checksum", pa.string(), "The md5 of what was downloaded, where something was"),
-        _field("expected_size", pa.int64(), "The bytes that the API lists"),
-        _field("actual_size", pa.int64(), "The bytes that were downloaded, where something was"),
-        _IDENTIFIER,
-        _DATE_CREATED,
-        _field("first_seen_at", _TIMESTAMP, "When this was first found"),
-        _RUN_ID,
-    ]
-)
-
-
-RESULT_STATES_SCHEMA = pa.schema(
-    [
-        _field("result_id", pa.string(), "The result's id, as exact text"),
-        _field("state", pa.string(), "consumed, expired, or deleted: one row for each that was ever seen"),
-        _field("date", _TIMESTAMP, "When the API says that it happened, where it says so"),
-        _DATE_CREATED,
-        _field("first_seen_at", _TIMESTAMP, "When this connector first saw it"),
-        _RUN_ID,
-    ]
-)
+RESULTS_SCHEMA = pa.schema(map(arrow_field, RESULTS_COLUMNS))
+CONTENTS_SCHEMA = pa.schema(map(arrow_field, CONTENTS_COLUMNS))
+ACKNOWLEDGEMENTS_SCHEMA = pa.schema(map(arrow_field, ACKNOWLEDGEMENTS_COLUMNS))
+QUARANTINE_SCHEMA = pa.schema(map(arrow_field, QUARANTINE_COLUMNS))
+RESULT_STATES_SCHEMA = pa.schema(map(arrow_field, RESULT_STATES_COLUMNS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ acknowledged and thrown away with the container.
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,9 +15,8 @@ from datetime import date
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ricloud_connector.cloud import BucketUrl, Cloud
+from ricloud_connector.cloud import BucketUrl, Cloud, lake_url
 from ricloud_connector.errors import SettingsError
-from ricloud_connector.lake import absolute_lake
 from ricloud_connector.location import Policy
 from ricloud_connector.redact import Secret, clean, origin_of
 
@@ -97,6 +97,13 @@ def lake_of(environment: Mapping[str, str]) -> Path | BucketUrl:
     given = _given(environment)
     cloud = Cloud.from_environment(environment, check_proxy(given.get("RICLOUD_PROXY")))
     return absolute_lake(_needed(given, "RICLOUD_LAKE", "/srv/ricloud-lake"), cloud)
+
+
+def absolute_lake(text: str, cloud: Cloud | None = None) -> Path | BucketUrl:
+    """The lake that RICLOUD_LAKE names: an absolute folder, or in a bucket. Raises: SettingsError."""
+    if "://" in text:
+        return lake_url(text, cloud or Cloud())
+    return Path(os.path.abspath(os.path.expanduser(text)))
 
 
 def check_url(url: str, content_hosts: tuple[str, ...] = ()) -> str:

@@ -14,8 +14,9 @@ import dagster as dg
 from ricloud_connector.dagster import ReconcileSettings, RicloudResource, SensorSettings, build_ricloud_definitions
 from ricloud_connector.emulator import Emulator
 from ricloud_connector.errors import LakeError
-from ricloud_connector.ingest import DayReport, Selection, ingest_results
+from ricloud_connector.ingest import DayReport, ingest_results
 from ricloud_connector.model import Window
+from ricloud_connector.options import Selection
 
 OPEN: list[CodeLocation] = []  # closed after each test, by conftest.py
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}

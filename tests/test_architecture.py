@@ -15,8 +15,8 @@ PACKAGE = ROOT / "ricloud_connector"
 
 # From the bottom up. A module may import from its own row's predecessors and from the same row.
 LAYERS = [
-    {"errors", "model", "redact"},
-    {"listed", "schemas", "wire", "item", "quick_page", "location", "cloud", "refusal", "plan", "verify", "watch"},
+    {"errors", "model", "redact", "datasets"},
+    {"listed", "schemas", "wire", "item", "quick_page", "location", "cloud", "refusal", "plan", "verify", "watch", "options"},
     {
         "overlap",
         "buckets",
@@ -42,7 +42,7 @@ LAYERS = [
         "fetch",
         "rereading",
     },
-    {"acknowledge", "settings"},
+    {"acknowledge", "settings", "clock"},
     {"ingest", "reconcile", "session", "audit", "ledger", "doctor", "records"},
     {"read", "report", "lake_commands", "dagster", "emulator", "demo", "project"},
     {"cli"},
@@ -136,6 +136,20 @@ def test_files_stay_short():
 def test_importing_the_package_loads_neither_dagster_nor_pyarrow():
     code = "import sys, ricloud_connector; assert not {'dagster', 'pyarrow', 'httpx', 'pandas'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.ci  # two seconds of Dagster's own
+def test_loading_the_definitions_loads_nothing_that_only_runs_need():
+    code = """if True:
+        import sys, definitions
+        from ricloud_connector.dagster import later
+        loaded = {"pyarrow", "numpy", "pandas", "httpx", "pycurl", "orjson", "tenacity"} & set(sys.modules)
+        loaded |= set(later._HOMES.values()) & set(sys.modules)
+        assert not loaded, loaded
+        for name, home in later._HOMES.items():
+            assert getattr(later, name) is sys.modules[home]
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_every_public_name_exists_and_nothing_else_is_public():

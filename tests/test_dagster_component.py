@@ -17,7 +17,7 @@ from dagster.components.testing.utils import component_defs, create_defs_folder_
 from ricloud_connector import RicloudComponent, RicloudResource, build_ricloud_definitions
 from ricloud_connector.dagster import ReconcileSettings, RicloudAsset, SensorSettings
 from ricloud_connector.emulator import Emulator
-from ricloud_connector.ingest import Selection
+from ricloud_connector.options import Selection
 from tests.codelocation import evaluated
 from tests.command import clean_environment
 from tests.exactness import assert_exact

@@ -121,7 +121,7 @@ def test_a_records_failure_stops_no_acknowledgement(emulator, instance, tmp_path
     def fail(*_arguments, **_options):
         raise RuntimeError("unforeseen")
 
-    monkeypatch.setattr("ricloud_connector.dagster.records.derive_records", fail)
+    monkeypatch.setattr("ricloud_connector.records.derive_records", fail)
     run = ingest(instance, partition_key=emulator.days[0].isoformat())
     assert not run.success
     assert emulator.acknowledged

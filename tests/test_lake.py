@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from ricloud_connector import disk
 from ricloud_connector.errors import BrokenChain, ForeignLake, LakeError, SettingsError, UnreadablePart
-from ricloud_connector.lake import Lake, absolute_lake
+from ricloud_connector.lake import Lake
 from ricloud_connector.model import Rejection
 from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, QUARANTINE, RESULTS, quarantine_rows
+from ricloud_connector.settings import absolute_lake
 from ricloud_connector.storage import DiskStorage
 from tests.exactness import assert_readable
 from tests.lakes import DAY, MOMENT, ORIGIN, acknowledgement_rows, commit, opened_lake, parts_of, proven, small, stage, stored

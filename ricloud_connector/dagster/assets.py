@@ -3,23 +3,19 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from ricloud_connector.dagster import later
 from ricloud_connector.dagster.config import AcknowledgeConfig, StoreConfig, acknowledge_config, store_config
-from ricloud_connector.dagster.metadata import (
-    Metadata,
-    acknowledgements_metadata,
-    contents_metadata,
-    partition_metadata,
-    results_metadata,
-)
-from ricloud_connector.dagster.place import Place
+from ricloud_connector.dagster.place import Metadata, Place
 from ricloud_connector.dagster.resource import RicloudResource
-from ricloud_connector.ingest import DayReport, Run, acknowledge_results, store_results
-from ricloud_connector.ingest.listings import Day
-from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, RESULTS, Dataset
+
+if TYPE_CHECKING:
+    from ricloud_connector.ingest import DayReport, Run
+    from ricloud_connector.ingest.listings import Day
+    from ricloud_connector.schemas import Dataset
 
 ASKED_BY = "ricloud/asked_by"
 SENSOR = "sensor"
@@ -36,12 +32,15 @@ def build_assets(place: Place) -> list[dg.AssetsDefinition]:
 def _store(place: Place) -> dg.AssetsDefinition:
     """`results` and `contents`: signed URLs stay in memory between the listing and the download."""
     results, contents = place.key("results"), place.key("contents")
-    told = ((results, RESULTS, results_metadata), (contents, CONTENTS, contents_metadata))
 
     def store(context: dg.AssetExecutionContext, config: StoreConfig) -> Iterator[dg.MaterializeResult[None]]:
-        wanted = context.selected_asset_keys
+        wanted, schemas, metadata = context.selected_asset_keys, later.schemas, later.metadata
+        told = (
+            (results, schemas.RESULTS, metadata.results_metadata),
+            (contents, schemas.CONTENTS, metadata.contents_metadata),
+        )
         with opened_run(context, place) as run:
-            reports = store_results(
+            reports = later.ingest.store_results(
                 run,
                 _days(context, place),
                 selection=config.selection(),
@@ -78,8 +77,8 @@ def _acknowledgements(place: Place) -> dg.AssetsDefinition:
             context.log.info("acknowledge is false in the run's config: nothing is acknowledged")
             return
         with opened_run(context, place) as run:
-            for report in _sound(context, acknowledge_results(run, _days(context, place))):
-                told = _told(run, ACKNOWLEDGEMENTS, report, acknowledgements_metadata)
+            for report in _sound(context, later.ingest.acknowledge_results(run, _days(context, place))):
+                told = _told(run, later.schemas.ACKNOWLEDGEMENTS, report, later.metadata.acknowledgements_metadata)
                 record(context, spec.key, place.partition(_since(report)), told)
 
     acknowledge.__annotations__["config"] = acknowledge_config(place.acknowledge)
@@ -116,7 +115,7 @@ def _acknowledgements(place: Place) -> dg.AssetsDefinition:
 
 
 @contextmanager
-def opened_run(context: Context, place: Place) -> Iterator[Run]:
+def opened_run(context: Context, place: Place) -> Iterator["Run"]:
     """The edges of one run, patient where the sensor asked for it."""
     resource: RicloudResource = getattr(context.resources, place.resource_key)
     patient = context.run.tags.get(ASKED_BY) == SENSOR
@@ -124,11 +123,11 @@ def opened_run(context: Context, place: Place) -> Iterator[Run]:
         yield run
 
 
-def _days(context: Context, place: Place) -> list[Day]:
+def _days(context: Context, place: Place) -> list["Day"]:
     return [place.window(partition) for partition in context.partition_keys]
 
 
-def _sound(context: Context, reports: Iterator[DayReport]) -> Iterator[DayReport]:
+def _sound(context: Context, reports: Iterator["DayReport"]) -> Iterator["DayReport"]:
     """The days that went well; one line in the log for each that set something aside, never one per result.
 
     Raises: dagster.Failure at the end, naming the days whose lake is broken: the others are recorded by then.
@@ -147,11 +146,11 @@ def _sound(context: Context, reports: Iterator[DayReport]) -> Iterator[DayReport
         raise dg.Failure("; ".join(f"{report.day}: {report.error}" for report in broken[:10]))
 
 
-def _told(run: Run, dataset: Dataset, report: DayReport, say: Callable[[DayReport], Metadata]) -> Metadata:
-    return {**partition_metadata(run.lake, dataset, report, run.now()), **say(report)}
+def _told(run: "Run", dataset: "Dataset", report: "DayReport", say: Callable[["DayReport"], Metadata]) -> Metadata:
+    return {**later.metadata.partition_metadata(run.lake, dataset, report, run.now()), **say(report)}
 
 
-def _since(report: DayReport) -> datetime:
+def _since(report: "DayReport") -> datetime:
     assert report.span is not None
     return report.span.since
 

@@ -16,8 +16,7 @@ from ricloud_connector.dagster.records import build_records
 from ricloud_connector.dagster.resource import RicloudResource
 from ricloud_connector.dagster.schedule import ReconcileSettings, build_schedule
 from ricloud_connector.dagster.sensor import SensorSettings, build_sensor
-from ricloud_connector.ingest import Selection
-from ricloud_connector.records import Contracts, check_contracts
+from ricloud_connector.options import Contracts, Selection, check_contracts
 from ricloud_connector.settings import check_start_date
 
 Partitions = Literal["daily", "hourly"]

@@ -3,19 +3,20 @@
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from ricloud_connector.audit import days_of
+from ricloud_connector.clock import now_utc
+from ricloud_connector.dagster import later
 from ricloud_connector.dagster.place import Place
 from ricloud_connector.dagster.resource import RicloudResource
 from ricloud_connector.errors import RicloudError, SettingsError
-from ricloud_connector.ingest import now_utc
-from ricloud_connector.lake import Lake
-from ricloud_connector.ledger import Verdict, expiring, lacking, overdue, proven, quarantined, recent_days
 from ricloud_connector.redact import clean
-from ricloud_connector.schemas import QUARANTINE
+
+if TYPE_CHECKING:
+    from ricloud_connector.lake import Lake
+    from ricloud_connector.ledger import Verdict
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,14 @@ class CheckSettings:
 class _Look:
     """What a check looks at: the lake, its days within reach, all days with a quarantine."""
 
-    lake: Lake
+    lake: "Lake"
     days: list[date]
     settings: CheckSettings
 
-    def all_quarantined(self) -> Verdict:
-        return quarantined(self.lake, days_of(self.lake, QUARANTINE))
+    def all_quarantined(self) -> "Verdict":
+        return later.ledger.quarantined(self.lake, later.audit.days_of(self.lake, later.schemas.QUARANTINE))
 
-    def old(self, judge: Callable[..., Verdict], after: timedelta) -> Verdict:
+    def old(self, judge: Callable[..., "Verdict"], after: timedelta) -> "Verdict":
         return judge(self.lake, self.days, now=self.settings.now(), after=after)
 
 
@@ -66,7 +67,7 @@ class _Check:
     asset: str
     description: str
     complaint: str
-    look: Callable[[_Look], Verdict]
+    look: Callable[[_Look], "Verdict"]
 
 
 CHECKS = (
@@ -75,7 +76,7 @@ CHECKS = (
         "contents",
         "Every stored result is whole, under the md5 that its bytes were proven against.",
         "{} results are not stored whole under an md5 that was proven.",
-        lambda at: proven(at.lake, at.days),
+        lambda at: later.ledger.proven(at.lake, at.days),
     ),
     _Check(
         "none_quarantined", "contents", "No result is in quarantine.", "{} results are in quarantine.", _Look.all_quarantined
@@ -85,21 +86,21 @@ CHECKS = (
         "contents",
         "Every result that the API has listed is stored, in quarantine, or known not to be available.",
         "{} results were listed, and are neither stored nor in quarantine.",
-        lambda at: lacking(at.lake, at.days),
+        lambda at: later.ledger.lacking(at.lake, at.days),
     ),
     _Check(
         "none_expiring",
         "contents",
         "No result that is not stored yet is so old that its content may be deleted soon.",
         "{} results are not stored, and so old that their contents may be deleted soon.",
-        lambda at: at.old(expiring, at.settings.expiring_after),
+        lambda at: at.old(later.ledger.expiring, at.settings.expiring_after),
     ),
     _Check(
         "none_overdue",
         "acknowledgements",
         "No stored result has been waiting long for its acknowledgement.",
         "{} results are stored and have been waiting too long for their acknowledgement.",
-        lambda at: at.old(overdue, at.settings.overdue_after),
+        lambda at: at.old(later.ledger.overdue, at.settings.overdue_after),
     ),
 )
 
@@ -140,12 +141,12 @@ def _checks_of(place: Place, asset: str, checks: list[_Check], settings: CheckSe
     return look
 
 
-def _days(place: Place, lake: Lake, tags: Mapping[str, str], settings: CheckSettings) -> list[date]:
+def _days(place: Place, lake: "Lake", tags: Mapping[str, str], settings: CheckSettings) -> list[date]:
     """The lake's days within reach: the latest ones, and those of the run."""
-    days = days_of(lake)
+    days = later.audit.days_of(lake)
     first = tags.get("dagster/asset_partition_range_start") or tags.get("dagster/partition")
     last = tags.get("dagster/asset_partition_range_end") or first
-    found = set(recent_days(days, now=settings.now(), lookback=settings.lookback))
+    found = set(later.ledger.recent_days(days, now=settings.now(), lookback=settings.lookback))
     if first and last:
         since, until = place.window(first)[0], place.window(last)[0]
         found |= {day for day in days if since <= day <= until}
@@ -155,7 +156,7 @@ def _days(place: Place, lake: Lake, tags: Mapping[str, str], settings: CheckSett
 _OFFENDERS = dg.TableSchema([dg.TableColumn(name, "string") for name in ("day", "result_id", "detail")])
 
 
-def _result(key: dg.AssetKey, check: _Check, verdict: Verdict, *, days: int, blocking: bool) -> dg.AssetCheckResult:
+def _result(key: dg.AssetKey, check: _Check, verdict: "Verdict", *, days: int, blocking: bool) -> dg.AssetCheckResult:
     """What came of a check. Text from a server is cleaned, and is never Markdown or a link."""
     metadata: dict[str, Any] = {
         "ricloud/looked_at": verdict.looked_at,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import dagster as dg
 from dagster.components.resolved.form_config import FormWidget
@@ -19,10 +19,12 @@ from ricloud_connector.dagster.resource import RicloudResource
 from ricloud_connector.dagster.schedule import ReconcileSettings
 from ricloud_connector.dagster.sensor import SensorSettings
 from ricloud_connector.errors import SettingsError
-from ricloud_connector.ingest import DayReport, Run, Selection
 from ricloud_connector.model import AVAILABLE
-from ricloud_connector.records.rows import Contract
+from ricloud_connector.options import Contract, Selection
 from ricloud_connector.settings import check_start_date
+
+if TYPE_CHECKING:
+    from ricloud_connector.ingest import DayReport, Run
 
 _ENV = re.compile(r"\s*\{\{\s*env\.([A-Za-z_][A-Za-z0-9_]*)\s*\}\}\s*")
 

@@ -6,8 +6,8 @@ import dagster as dg
 from pydantic import Field, create_model
 
 from ricloud_connector.errors import SettingsError
-from ricloud_connector.ingest import Selection
 from ricloud_connector.model import AVAILABLE
+from ricloud_connector.options import Selection
 
 Config = TypeVar("Config", bound=dg.Config)
 

@@ -1,13 +1,18 @@
 """RicloudRecordsIOManager: a downstream asset takes records as a frame by annotation. Reads the lake, writes nothing."""
 
+from __future__ import annotations
+
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
+from ricloud_connector.dagster import later
 from ricloud_connector.errors import SettingsError
-from ricloud_connector.read import Engine, read_records
+
+if TYPE_CHECKING:
+    from ricloud_connector.read import Engine
 
 _ENGINES: dict[str, Engine] = {"pyarrow": "arrow", "polars": "polars", "duckdb": "duckdb", "_duckdb": "duckdb"}
 
@@ -38,7 +43,7 @@ class RicloudRecordsIOManager(dg.ConfigurableIOManager):
         window = context.asset_partitions_time_window if context.has_asset_partitions else None
         since, until = (window.start, window.end) if window else (None, None)
         try:
-            return read_records(lake, feed, since, until, engine=engine)
+            return later.read.read_records(lake, feed, since, until, engine=engine)
         except SettingsError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
 

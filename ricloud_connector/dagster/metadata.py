@@ -5,7 +5,6 @@ Text that came from a server is shown as plain text only: never as Markdown, nev
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +12,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ricloud_connector.dagster.place import Metadata
 from ricloud_connector.ingest import DayReport
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import Window
@@ -25,8 +25,6 @@ SHOWN_REJECTIONS = 20
 PREVIEW_ROWS = 5
 PREVIEW_COLUMNS = ["id", "identifier", "type", "size", "date_created", "checksum"]
 
-Metadata = Mapping[str, Any]
-
 
 def column_schema(dataset: Dataset) -> dg.TableSchema:
     """The dataset's columns with types and descriptions."""
@@ -36,11 +34,6 @@ def column_schema(dataset: Dataset) -> dg.TableSchema:
 def columns_of_schema(schema: pa.Schema) -> dg.TableSchema:
     """Columns with types and, where there are any, descriptions; a feed's own names are the server's text."""
     return dg.TableSchema([_column(field) for field in schema])
-
-
-def definition_metadata(schema: pa.Schema) -> Metadata:
-    """What an asset says of itself before any run."""
-    return {"dagster/column_schema": columns_of_schema(schema), "dagster/storage_kind": "parquet"}
 
 
 def partition_metadata(lake: Lake, dataset: Dataset, report: DayReport, now: datetime) -> Metadata:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
-import pyarrow as pa
 
-from ricloud_connector.dagster.metadata import definition_metadata
-from ricloud_connector.ingest import DayReport, Run, Selection
+from ricloud_connector.datasets import ACKNOWLEDGEMENTS_COLUMNS, CONTENTS_COLUMNS, RECORDS_COLUMNS, RESULTS_COLUMNS, Column
 from ricloud_connector.model import Window
-from ricloud_connector.records.rows import schema_of
-from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, RESULTS
+from ricloud_connector.options import Selection
+
+if TYPE_CHECKING:
+    from ricloud_connector.ingest import DayReport, Run
 
 KINDS = frozenset({"ricloud", "parquet"})
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -21,21 +22,21 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 @dataclass(frozen=True)
 class _Kind:
-    schema: pa.Schema
+    columns: tuple[Column, ...]
     description: str
     deps: tuple[str, ...] = ()
 
 
 ASSETS = {
-    "results": _Kind(RESULTS.schema, "A row per result, as it was first listed by the API. Signed URLs are never stored."),
+    "results": _Kind(RESULTS_COLUMNS, "A row per result, as it was first listed by the API. Signed URLs are never stored."),
     "contents": _Kind(
-        CONTENTS.schema, "The bytes of every available result whose md5 is what the API lists, exactly once.", ("results",)
+        CONTENTS_COLUMNS, "The bytes of every available result whose md5 is what the API lists, exactly once.", ("results",)
     ),
     "records": _Kind(
-        schema_of({}), "The rows inside JSON results, typed, a dataset per feed; derived from contents alone.", ("contents",)
+        RECORDS_COLUMNS, "The rows inside JSON results, typed, a dataset per feed; derived from contents alone.", ("contents",)
     ),
     "acknowledgements": _Kind(
-        ACKNOWLEDGEMENTS.schema,
+        ACKNOWLEDGEMENTS_COLUMNS,
         "What was acknowledged at the API, each after its content was read back from the lake.",
         ("contents",),
     ),
@@ -51,7 +52,14 @@ class RicloudAsset:
 
 
 Translate = Callable[[RicloudAsset], dg.AssetSpec]
-Execute = Callable[[dg.AssetExecutionContext, Run, Iterator[DayReport]], Iterator[DayReport]]
+Execute: TypeAlias = "Callable[[dg.AssetExecutionContext, Run, Iterator[DayReport]], Iterator[DayReport]]"
+Metadata = Mapping[str, Any]
+
+
+def definition_metadata(columns: Sequence[Column]) -> Metadata:
+    """What an asset says of itself before any run."""
+    schema = dg.TableSchema([dg.TableColumn(*column) for column in columns])
+    return {"dagster/column_schema": schema, "dagster/storage_kind": "parquet"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ class Place:
             group_name=self.group_name,
             owners=list(self.owners),
             tags=dict(self.tags),
-            metadata=definition_metadata(kind.schema),
+            metadata=definition_metadata(kind.columns),
             freshness_policy=self.freshness,
         )
         return spec if self.translate is None else self.translate(RicloudAsset(name, spec))

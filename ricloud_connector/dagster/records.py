@@ -3,20 +3,22 @@
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from ricloud_connector.dagster import later
 from ricloud_connector.dagster.assets import opened_run, record
-from ricloud_connector.dagster.metadata import Metadata, columns_of_schema
-from ricloud_connector.dagster.place import Place
+from ricloud_connector.dagster.place import Metadata, Place
 from ricloud_connector.errors import LakeError
-from ricloud_connector.ingest import Run
-from ricloud_connector.records import Contracts, RecordsReport, derive_records
-from ricloud_connector.records.derived import faults_of_day
-from ricloud_connector.records.feed import RECORDS, day_rows, day_schema
+from ricloud_connector.options import Contracts
 from ricloud_connector.redact import clean
 
+if TYPE_CHECKING:
+    from ricloud_connector.ingest import Run
+    from ricloud_connector.records import RecordsReport
+
+RECORDS = "records"
 COUNTS = "every_document_gave_its_records"
 COLUMNS = "columns_are_unchanged"
 CHECKS = {
@@ -46,12 +48,13 @@ def build_records(place: Place, contracts: Contracts, *, checks: bool = True) ->
         pool=place.pool,
     )
     def records(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        reports, broken, faults = list[RecordsReport](), list[str](), list[dg.TableRecord]()
+        reports: list[RecordsReport] = []
+        broken, faults = list[str](), list[dg.TableRecord]()
         with opened_run(context, place) as run:
             for partition in context.partition_keys:
                 day, _ = place.window(partition)  # an hour's records are its day's: lake folders are daily
                 try:
-                    report = derive_records(run.lake, day, at=run.now(), contracts=contracts)
+                    report = later.records.derive_records(run.lake, day, at=run.now(), contracts=contracts)
                     metadata = _metadata(run, report)
                     faults += _faults(run, report)
                 except LakeError as error:
@@ -71,13 +74,13 @@ def build_records(place: Place, contracts: Contracts, *, checks: bool = True) ->
     return records
 
 
-def _metadata(run: Run, report: RecordsReport) -> Metadata:
-    rows = day_rows(run.lake, report.day)
+def _metadata(run: "Run", report: "RecordsReport") -> Metadata:
+    rows = later.feed.day_rows(run.lake, report.day)
     shown = [dg.TableRecord({"feed": clean(feed), "rows": count}) for feed, count in sorted(rows.items())[:SHOWN]]
     rate = report.json_bytes / 1e6 / report.seconds if report.seconds else 0.0
     return {
         "dagster/partition_row_count": sum(rows.values()),
-        "dagster/column_schema": columns_of_schema(day_schema(run.lake, report.day)),
+        "dagster/column_schema": later.metadata.columns_of_schema(later.feed.day_schema(run.lake, report.day)),
         "dagster/uri": (run.lake.data / RECORDS).as_uri(),
         "ricloud/path": dg.MetadataValue.path(str(run.lake.data / RECORDS)),
         "ricloud/new": sum(report.rows.values()),
@@ -90,9 +93,9 @@ def _metadata(run: Run, report: RecordsReport) -> Metadata:
     }
 
 
-def _faults(run: Run, report: RecordsReport) -> list[dg.TableRecord]:
+def _faults(run: "Run", report: "RecordsReport") -> list[dg.TableRecord]:
     """What is in quarantine of the day, and what this run found: the note that tells the two runs may have been lost."""
-    known = {(row["result_id"], row["reason"]): row["detail"] for row in faults_of_day(run.lake, report.day)}
+    known = {(row["result_id"], row["reason"]): row["detail"] for row in later.derived.faults_of_day(run.lake, report.day)}
     known |= {(fault.result_id, fault.reason): fault.detail for fault in report.rejections}
     return [
         dg.TableRecord(
@@ -120,7 +123,7 @@ def _counts(key: dg.AssetKey, faults: list[dg.TableRecord]) -> dg.AssetCheckResu
     )
 
 
-def _columns(key: dg.AssetKey, reports: list[RecordsReport]) -> dg.AssetCheckResult:
+def _columns(key: dg.AssetKey, reports: list["RecordsReport"]) -> dg.AssetCheckResult:
     """A warning with a table: what was added by this run, and what its values did not fit. A new feed is no change."""
     changes = [
         _change(feed, name, str(version.columns[name]), "new column", version.day)

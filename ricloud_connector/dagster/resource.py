@@ -6,16 +6,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
+from ricloud_connector.dagster import later
 from ricloud_connector.errors import RicloudError, SettingsError
-from ricloud_connector.ingest import Run
-from ricloud_connector.lake import Lake
-from ricloud_connector.session import new_run_id, open_run
 from ricloud_connector.settings import Settings
+
+if TYPE_CHECKING:
+    from ricloud_connector.ingest import Run
+    from ricloud_connector.lake import Lake
 
 
 def _setting(variable: str, description: str, *, secret: bool = False) -> Any:
@@ -66,13 +68,13 @@ class RicloudResource(dg.ConfigurableResource[Any]):
     def lake_to_read(self) -> Lake:
         """The lake, for looking at it only. Raises: SettingsError."""
         settings = self.settings()
-        return Lake(settings.lake, origin=settings.origin, run_id=new_run_id())
+        return later.lake.Lake(settings.lake, origin=settings.origin, run_id=later.session.new_run_id())
 
     @contextmanager
     def open_run(self, run_id: str, *, patient: bool = False) -> Iterator[Run]:
         """The edges of one run. Errors of ours leave as `dagster.Failure`, in one clear line, retried only where that helps."""
         try:
-            with open_run(self.settings(), run_id=run_id, patient=patient) as run:
+            with later.session.open_run(self.settings(), run_id=run_id, patient=patient) as run:
                 yield run
         except RicloudError as error:
             hint = " Nothing was done." if isinstance(error, SettingsError) else ""

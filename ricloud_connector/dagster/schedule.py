@@ -1,16 +1,22 @@
 """The daily schedule that finds what the sensor cannot see, and asks for runs of those days. I/O: the API, the lake."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from ricloud_connector.clock import now_utc
+from ricloud_connector.dagster import later
 from ricloud_connector.dagster.place import Place
 from ricloud_connector.dagster.resource import RicloudResource
-from ricloud_connector.ingest import now_utc
 from ricloud_connector.model import AVAILABLE, CONSUMED, EXPIRED
-from ricloud_connector.reconcile import Survey, survey
+
+if TYPE_CHECKING:
+    from ricloud_connector.reconcile import Survey
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
@@ -48,7 +54,9 @@ def build_schedule(place: Place, job_name: str, start: date, settings: Reconcile
         now = settings.now()
         with resource.open_run(f"reconcile-{now:%Y%m%dT%H%M%S}") as run:
             run.now = settings.now
-            found = survey(run, lookback=settings.lookback, budget_s=settings.budget_s, selection=place.selection)
+            found = later.reconcile.survey(
+                run, lookback=settings.lookback, budget_s=settings.budget_s, selection=place.selection
+            )
         context.instance.report_runless_asset_event(
             dg.AssetObservation(
                 place.key("results"), metadata=_metadata(found, now), description="What the API and the lake disagree on"

@@ -1,5 +1,7 @@
 """The sensor that asks for a run of each partition with new results, old partitions too. I/O: lists at the API."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,13 +9,14 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
+from ricloud_connector.clock import now_utc
+from ricloud_connector.dagster import later
 from ricloud_connector.dagster.assets import ASKED_BY, SENSOR
 from ricloud_connector.dagster.place import Place
 from ricloud_connector.dagster.resource import RicloudResource
 from ricloud_connector.errors import RicloudError
-from ricloud_connector.ingest import Selection, now_utc
 from ricloud_connector.model import Window
-from ricloud_connector.session import open_client
+from ricloud_connector.options import Selection
 from ricloud_connector.watch import Watch
 
 END_OF_TIME = datetime(9999, 12, 31, tzinfo=UTC)
@@ -82,7 +85,7 @@ def _walk(watch: Watch, resource: RicloudResource, selection: Selection, start: 
     """List from where the last walk ended, or anew, until the end or until the tick's time is up."""
     ends = time.monotonic() + settings.budget_s
     since = watch.start(Window.of_day(start).since, settings.overlap)
-    with open_client(resource.settings()) as client:
+    with later.session.open_client(resource.settings()) as client:
         listing = client.list_results(Window(since, END_OF_TIME), filters=selection.filters, after_id=watch.walk)
         for page in listing.by_page():
             watch.notice(filter(selection.wants, page), settings.now(), settings.overlap)

@@ -24,8 +24,9 @@ from rich.table import Table
 from ricloud_connector.audit import days_of
 from ricloud_connector.cloud import BucketUrl, Cloud, lake_url
 from ricloud_connector.errors import SettingsError
-from ricloud_connector.lake import Lake, absolute_lake
+from ricloud_connector.lake import Lake
 from ricloud_connector.schemas import DATASETS
+from ricloud_connector.settings import absolute_lake
 
 if TYPE_CHECKING:
     import dagster as dg

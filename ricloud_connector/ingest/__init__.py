@@ -10,21 +10,19 @@ from collections.abc import Iterable, Iterator
 
 from ricloud_connector.ingest.deriving import Deriving
 from ricloud_connector.ingest.listings import Day, DayListings
-from ricloud_connector.ingest.run import DayReport, Progress, Run, Selection, now_utc
+from ricloud_connector.ingest.run import DayReport, Progress, Run
 from ricloud_connector.ingest.settle import Settlement, available_of
 from ricloud_connector.ingest.store import store_day
 from ricloud_connector.model import Window
-from ricloud_connector.records import Contracts, check_contracts
+from ricloud_connector.options import Contracts, Selection, check_contracts
 
 __all__ = [
     "DayReport",
     "Progress",
     "Run",
-    "Selection",
     "acknowledge_results",
     "days_of",
     "ingest_results",
-    "now_utc",
     "store_results",
 ]
 

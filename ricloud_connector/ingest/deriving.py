@@ -12,7 +12,8 @@ from types import TracebackType
 
 from ricloud_connector import overlap
 from ricloud_connector.ingest.run import DayReport, Run
-from ricloud_connector.records import Contracts, RecordsReport, derive_records
+from ricloud_connector.options import Contracts
+from ricloud_connector.records import RecordsReport, derive_records
 
 
 class Deriving:

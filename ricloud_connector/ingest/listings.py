@@ -17,10 +17,11 @@ from types import TracebackType
 from typing import Any
 
 from ricloud_connector import overlap
-from ricloud_connector.ingest.run import Run, Selection
+from ricloud_connector.ingest.run import Run
 from ricloud_connector.listed import Listed
 from ricloud_connector.listing import Listing
 from ricloud_connector.model import AVAILABLE, Rejection, Result, Window
+from ricloud_connector.options import Selection
 
 WINDOWS_AHEAD = 8
 PAGES_AHEAD = 2

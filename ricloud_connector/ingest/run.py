@@ -1,4 +1,4 @@
-"""What a run works with, what it was asked for, and what it tells of each day. Facts and the edges of one run."""
+"""What a run works with, and what it tells of each day. Facts and the edges of one run."""
 
 from __future__ import annotations
 
@@ -6,26 +6,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Protocol
 
 from ricloud_connector.client import RicloudClient
-from ricloud_connector.errors import LakeError, SettingsError
+from ricloud_connector.clock import now_utc
+from ricloud_connector.errors import LakeError
 from ricloud_connector.fetch import Fetcher
 from ricloud_connector.lake import Lake
-from ricloud_connector.listed import Listed
-from ricloud_connector.model import AVAILABLE, NAMED_AT_MOST, STATES, Rejection, Result, Window
-from ricloud_connector.redact import clean
+from ricloud_connector.model import NAMED_AT_MOST, Rejection, Window
 
 
 class Progress(Protocol):
     """Told how far a day is, now and then: results listed, results done, bytes downloaded."""
 
     def __call__(self, day: date, listed: int, done: int, downloaded_bytes: int, /) -> None: ...
-
-
-def now_utc() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(slots=True)
@@ -43,49 +38,6 @@ class Run:
     sleep: Callable[[float], None] = time.sleep
     progress: Progress = lambda *_: None
     patient: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which results a run is about. Nothing given: everything available.
-
-    With `consumed` and `expired` among the states the history of the metadata is complete; what is not available is never
-    acknowledged, and its contents are stored only where they can still be read.
-    """
-
-    states: tuple[str, ...] = (AVAILABLE,)
-    identifiers: tuple[str, ...] = ()
-    poll: str | None = None
-    task: str | None = None
-
-    def __post_init__(self) -> None:
-        unknown = sorted(set(self.states) - STATES)
-        if unknown or not self.states:
-            raise SettingsError(f"states are of {', '.join(sorted(STATES))}, not {clean(', '.join(unknown)) or 'none'}")
-
-    @property
-    def filters(self) -> dict[str, str]:
-        """What the server is asked to filter by; `wants` checks every answer."""
-        found = {"poll": self.poll, "task": self.task}
-        if len(self.identifiers) == 1:
-            found["identifier"] = self.identifiers[0]
-        return {name: value for name, value in found.items() if value is not None}
-
-    def chosen(self, listed: Listed) -> Listed:
-        """Those of the items that are wanted."""
-        if not (self.identifiers or self.poll or self.task):
-            return listed
-        return listed.where(lambda names: self._is_about(*names), "identifier", "poll", "task")
-
-    def wants(self, item: Result | Rejection) -> bool:
-        """Whether the item is one of those asked for. What cannot be read whole is set aside only by a run about everything."""
-        if isinstance(item, Rejection):
-            return not (self.identifiers or self.poll or self.task)
-        return self._is_about(item.identifier, item.poll, item.task)
-
-    def _is_about(self, identifier: str | None, poll: str | None, task: str | None) -> bool:
-        named = not self.identifiers or identifier in self.identifiers
-        return named and self.poll in (None, poll) and self.task in (None, task)
 
 
 @dataclass(slots=True)

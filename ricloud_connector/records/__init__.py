@@ -9,7 +9,7 @@ of a contents part), `portions` (how much is taken at a time), `filling` (one co
 
 from __future__ import annotations
 
-from ricloud_connector.records.derive import Contracts, RecordsReport, check_contracts, derive_records
+from ricloud_connector.records.derive import RecordsReport, derive_records
 from ricloud_connector.records.rebuild import rebuild_records
 
-__all__ = ["Contracts", "RecordsReport", "check_contracts", "derive_records", "rebuild_records"]
+__all__ = ["RecordsReport", "derive_records", "rebuild_records"]

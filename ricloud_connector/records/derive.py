@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -18,20 +18,16 @@ from datetime import date, datetime
 import pyarrow as pa
 
 from ricloud_connector import overlap
-from ricloud_connector.errors import SettingsError
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import NAMED_AT_MOST, DataFile, Rejection
+from ricloud_connector.options import Contracts, check_contracts
 from ricloud_connector.partition import Partition
 from ricloud_connector.records.derived import Derived
 from ricloud_connector.records.feed import Version
 from ricloud_connector.records.filling import OpenRecords
 from ricloud_connector.records.lock import records_lock
-from ricloud_connector.records.rows import Contract
 from ricloud_connector.records.sources import documents_of
 from ricloud_connector.schemas import CONTENTS, QUARANTINE, quarantine_rows
-
-Contracts = Mapping[str, Contract]
-"""A contract by feed; `*` is that of all others."""
 
 
 @dataclass(slots=True)
@@ -60,14 +56,6 @@ class RecordsReport:
             yield
         finally:
             self.seconds += time.monotonic() - started
-
-
-def check_contracts(contracts: Contracts | None) -> Contracts:
-    """The contracts, checked. Raises: SettingsError."""
-    for feed, contract in (contracts or {}).items():
-        if contract not in ("evolve", "freeze", "discard"):
-            raise SettingsError(f"the contract of {feed!r} is evolve, freeze or discard, not {contract!r}")
-    return contracts or {}
 
 
 def derive_records(lake: Lake, day: date, *, at: datetime, contracts: Contracts | None = None, first: int = 0) -> RecordsReport:

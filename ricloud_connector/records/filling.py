@@ -12,6 +12,7 @@ import pyarrow as pa
 from ricloud_connector import overlap
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import Rejection
+from ricloud_connector.options import Contract
 from ricloud_connector.records.bulk import BulkReader
 from ricloud_connector.records.columns import Columns, infer_columns
 from ricloud_connector.records.document import Fault, parse_document, parse_quickly
@@ -19,7 +20,7 @@ from ricloud_connector.records.feed import Feed, Version
 from ricloud_connector.records.fitting import EXACT, NotFinite
 from ricloud_connector.records.part import MANY_CELLS, Group, RecordsPart
 from ricloud_connector.records.portions import MAX_CELLS, collector_at_rest, few_cells, split
-from ricloud_connector.records.rows import Built, Contract, Source, build_table
+from ricloud_connector.records.rows import Built, Source, build_table
 from ricloud_connector.records.sources import Document
 
 FLUSH_BYTES = 8 * 1024 * 1024

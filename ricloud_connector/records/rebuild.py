@@ -18,9 +18,10 @@ from ricloud_connector.audit import days_of
 from ricloud_connector.errors import LakeError, SettingsError
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import Place
+from ricloud_connector.options import Contracts, check_contracts
 from ricloud_connector.records.bulk import BulkReader
 from ricloud_connector.records.columns import Columns, infer_columns, merge_columns
-from ricloud_connector.records.derive import Contracts, RecordsReport, check_contracts, derive_unlocked
+from ricloud_connector.records.derive import RecordsReport, derive_unlocked
 from ricloud_connector.records.document import Fault, Record, parse_document
 from ricloud_connector.records.feed import RECORDS, Feed
 from ricloud_connector.records.filling import BATCH_BYTES, DECIDE_BYTES

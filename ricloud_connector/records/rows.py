@@ -10,35 +10,22 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
+from ricloud_connector.datasets import RECORDS_COLUMNS
 from ricloud_connector.records.columns import RESERVED, TIMESTAMP, Columns
 from ricloud_connector.records.document import Record
 from ricloud_connector.records.fitting import Fitting
+from ricloud_connector.schemas import arrow_field
 
 PARSER = 1
 """Changes whenever the same contents would give other rows; rows of two parsers never lie in one lake."""
 
-EXTRA = "_extra"
-
-Contract = Literal["evolve", "freeze", "discard"]
-"""What becomes of fields that a feed's columns do not have: they become columns; the record is set aside; `_extra`."""
-
-
-def _field(name: str, kind: pa.DataType, description: str) -> pa.Field:
-    return pa.field(name, kind, metadata={"description": description})
-
-
-META = (
-    _field("result_id", pa.string(), "The result that holds the record"),
-    _field("record_index", pa.int64(), "Position of the record in its document, from 0"),
-    _field("date_created", TIMESTAMP, "When the API created the result; its UTC day names the partition"),
-    _field("poll", pa.string(), "The poll that produced the result, where the results dataset knows it"),
-)
-EXTRA_FIELD = _field(EXTRA, pa.string(), "JSON text of what did not fit: an object of values by JSON Pointer")
+*META, EXTRA_FIELD = map(arrow_field, RECORDS_COLUMNS)
+EXTRA = EXTRA_FIELD.name
 
 
 def schema_of(columns: Columns) -> pa.Schema:
