@@ -10,7 +10,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Protocol, TypeVar
@@ -35,7 +34,6 @@ from ricloud_connector.transport import DeadlineTransport
 
 USER_AGENT = "ricloud-connector"
 MAX_BODY_BYTES = 16 * 1024 * 1024  # a thousand results with all that they may hold; decoded, it may be twentyfold in memory
-LARGE_BODY_BYTES = 4 * 1024 * 1024  # above it one answer is parsed at a time, however many listings are under way
 MAX_DEMANDED_S = 300.0  # of waits that the server asks for, together, in one call
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
@@ -82,7 +80,7 @@ class RicloudClient:
         self._deadline_s = deadline_s
         self._date_filter = date_filter
         self._sleep, self._clock = sleep, clock
-        self._large = threading.Lock()
+        self._parsing = threading.Lock()  # one answer at a time: a large one takes memory, and no two are parsed faster
         self._http: HttpExchange | None = None
         if exchange is None:
             exchange = self._http = HttpExchange(self.url, token, deadline_s, connect_timeout_s, proxy)
@@ -109,7 +107,7 @@ class RicloudClient:
         filters: Mapping[str, str] | None = None,
         after_id: str | None = None,
     ) -> Listing:
-        """The results in a state whose `date_created` lies in the window, lazily, in the server's order.
+        """The results in a state whose `date_created` lies in the window, lazily, page by page in the server's order.
 
         `after_id` goes on where an earlier walk over the same list has ended.
         """
@@ -191,7 +189,7 @@ class RicloudClient:
             self.requests += 1
             status, headers, body = self._exchange(request, ends)
             self.last_date = headers.get("date", "")
-            with self._large if len(body) > LARGE_BODY_BYTES else nullcontext():
+            with self._parsing:
                 return parse(status, headers, body, self._token)
         except ApiError as error:
             error.__context__ = None

@@ -8,11 +8,14 @@ read to its end.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+import numpy as np
+
 from ricloud_connector.errors import ApiRefused, UntrustedAnswer
-from ricloud_connector.model import Rejection, Result, Window, id_of
+from ricloud_connector.listed import Listed, micros
+from ricloud_connector.model import Rejection, Result, Window
 from ricloud_connector.redact import clean
 from ricloud_connector.wire import Page
 
@@ -24,6 +27,8 @@ PAGES_REMEMBERED = 3  # items that move to a neighbouring page while the list is
 # items before it: fewer may be chance. Results made within the hour may stand in any order among themselves.
 ENOUGH_ITEMS = 20
 SLACK = timedelta(hours=1)
+_SLACK = SLACK // timedelta(microseconds=1)
+_LATEST = micros(datetime.max.replace(tzinfo=UTC))
 
 
 class PageSource(Protocol):
@@ -35,7 +40,9 @@ class PageSource(Protocol):
 
 
 class Listing:
-    """Iterate it once: each item that belongs to the window, in the server's order, most of them once.
+    """Iterate it once: each item that belongs to the window, most of them once, page by page in the server's order.
+
+    Within a page the results come in their order, then what could not be read as one.
 
     Raises while iterating: UntrustedAnswer for a cursor that repeats or stands still, and what `fetch_page` raises; what
     was given out before stays good. `cursor` is where the next page starts, None where there is none; `pages` counts the
@@ -62,7 +69,7 @@ class Listing:
         for page in self.by_page():
             yield from page
 
-    def by_page(self) -> Iterator[list[Result | Rejection]]:
+    def by_page(self) -> Iterator[Listed]:
         """Page by page; starts again from the first where the server has forgotten the cursor (400, 404 or 410)."""
         for _ in range(1 + MAX_RESTARTS):
             try:
@@ -73,21 +80,18 @@ class Listing:
                 lost, self.cursor = error, None
         raise UntrustedAnswer(f"the cursor was refused {1 + MAX_RESTARTS} times, the last time with: {lost}")
 
-    def _walk(self) -> Iterator[list[Result | Rejection]]:
+    def _walk(self) -> Iterator[Listed]:
         cursor, cursors, empty_pages = self.cursor, set[str](), 0
         recent: list[set[str]] = []
         order = _Order()
         while True:
             page = self._page(cursor)
-            fresh = {id_of(item): item for item in page.items}
-            ids = set(fresh)
-            for seen in recent:
-                for result_id in seen & ids:
-                    fresh.pop(result_id, None)
+            ids = {*page.items.ids, *(rejection.result_id for rejection in page.items.rejections)}
+            fresh = page.items.each_once().without(ids & set().union(*recent))
             recent = [*recent[1 - PAGES_REMEMBERED :], ids]
             self.cursor = page.cursor if page.has_more else None
-            yield [item for item in fresh.values() if self._belongs(item)]
-            order.see(page, self._window)
+            yield self._belonging(fresh)
+            order.see(page.items, self._window)
             if not page.has_more or (self.filter_ignored and order.is_past):
                 return
             empty_pages = 0 if fresh else empty_pages + 1
@@ -112,15 +116,16 @@ class Listing:
             self.filter_ignored = True
         return page
 
-    def _belongs(self, item: Result | Rejection) -> bool:
-        if self._window is None or item.date_created is None or item.date_created in self._window:
-            return True
-        self.outside += 1
+    def _belonging(self, items: Listed) -> Listed:
+        """The items of the window. What lies outside shows whether the server filters."""
+        if self._window is None:
+            return items
+        inside = items.within(self._window)
+        self.outside += len(items) - len(inside)
         # The filter is widened to whole seconds: an item less than a second outside is the server being right.
-        early, late = self._window.since - item.date_created, item.date_created - self._window.until
-        if early > timedelta(seconds=1) or late >= timedelta(seconds=1):
+        if len(items.within(self._window, timedelta(seconds=1))) < len(items):
             self.filter_ignored = True
-        return False
+        return inside
 
 
 class _CursorLost(Exception):
@@ -132,19 +137,19 @@ class _Order:
 
     def __init__(self) -> None:
         self._descending = True
-        self._oldest: datetime | None = None
+        self._oldest = np.int64(_LATEST)
         self._steps = self._before = 0
 
-    def see(self, page: Page, window: Window | None) -> None:
-        for item in page.items:
-            if window is None or item.date_created is None:
-                continue
-            if self._oldest is None or item.date_created < self._oldest:
-                self._oldest = item.date_created
-                self._steps += 1
-            elif item.date_created - self._oldest > SLACK:
-                self._descending = False
-            self._before = self._before + 1 if window.since - item.date_created > SLACK else 0
+    def see(self, items: Listed, window: Window | None) -> None:
+        created = items.created
+        if window is None or not len(created):
+            return
+        before = np.minimum.accumulate(np.concatenate([[self._oldest], created]))  # the oldest up to each, itself not included
+        self._steps += int(np.count_nonzero(created < before[:-1]))
+        self._descending = self._descending and bool((created - before[:-1] <= _SLACK).all())
+        self._oldest = before[-1]
+        late = np.flatnonzero(micros(window.since) - created <= _SLACK)
+        self._before = len(created) - 1 - int(late[-1]) if len(late) else self._before + len(created)
 
     @property
     def is_past(self) -> bool:

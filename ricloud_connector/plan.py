@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ricloud_connector.model import AVAILABLE, Proven, Rejection, Result, id_of
+from ricloud_connector.listed import Listed
+from ricloud_connector.model import AVAILABLE, Proven, Rejection, Result
 
 BATCH_RESULTS = 4_000
 """What is planned together: enough that looking it up in a large partition costs little, few enough to hold in memory."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What is to be done about a batch.
 
@@ -19,52 +20,55 @@ class Plan:
     those of another state than was asked for, or of one that is not known.
     """
 
-    seen: list[Result] = field(default_factory=list)
-    fetch: list[Result] = field(default_factory=list)
-    stored: list[Result] = field(default_factory=list)
-    rejected: list[Rejection] = field(default_factory=list)
-    skipped: int = 0
+    seen: Listed
+    fetch: Listed
+    stored: Listed
+    rejected: list[Rejection]
+    skipped: int
 
 
-def plan_batch(batch: Iterable[Result | Rejection], stored: Mapping[str, Proven], *, state: str = AVAILABLE) -> Plan:
+def plan_batch(batch: Listed, stored: Mapping[str, Proven], *, state: str = AVAILABLE) -> Plan:
     """Decide by id, never by time. `stored` says what the lake holds of the batch's ids, `state` what was asked for.
 
     A result that was stored and is now listed with another md5 or size is set aside: the first one is kept.
     """
-    plan = Plan()
-    for item in {id_of(item): item for item in batch}.values():
-        if isinstance(item, Rejection):
-            plan.rejected.append(item)
-        elif item.state != state:
-            plan.skipped += 1
+    once = batch.each_once()
+    seen = once.where(lambda each: each == state, "state")
+    wanted = seen if state == AVAILABLE else seen.where(lambda url: url is not None, "signed_url")
+    facts = zip(*map(wanted.column, ("id", "checksum", "size")), strict=True)
+    fetch, kept, odd = list[int](), list[int](), list[int]()
+    for place, (result_id, checksum, size) in enumerate(facts):
+        proven = stored.get(result_id)
+        if proven is None and checksum is not None and size is not None:
+            fetch.append(place)
+        elif proven == (checksum, size):
+            kept.append(place)
         else:
-            plan.seen.append(item)
-            if state == AVAILABLE or item.signed_url is not None:
-                _decide(item, stored.get(item.id), plan)
-    return plan
+            odd.append(place)
+    rejected = [_rejection(result, stored.get(result.id)) for result in wanted.take(odd).results()]
+    skipped = len(once) - len(seen) - len(once.rejections)
+    return Plan(seen, wanted.take(fetch), wanted.take(kept), [*once.rejections, *rejected], skipped)
 
 
-def _decide(item: Result, kept: Proven | None, plan: Plan) -> None:
-    if kept is not None and (item.checksum, item.size) == (kept.checksum, kept.size):
-        plan.stored.append(item)
-    elif kept is not None:
-        plan.rejected.append(Rejection.of(item, "changed", f"stored with md5 {kept.checksum} and {kept.size} bytes"))
-    elif item.checksum is None:
-        plan.rejected.append(Rejection.of(item, "checksum_missing", "the API lists no md5: nothing could be proven"))
-    elif item.size is None:
-        plan.rejected.append(Rejection.of(item, "size_missing", "the API lists no size in bytes"))
-    else:
-        plan.fetch.append(item)
+def _rejection(result: Result, kept: Proven | None) -> Rejection:
+    """Why a result can be neither fetched nor acknowledged."""
+    if kept is not None:
+        return Rejection.of(result, "changed", f"stored with md5 {kept.checksum} and {kept.size} bytes")
+    if result.checksum is None:
+        return Rejection.of(result, "checksum_missing", "the API lists no md5: nothing could be proven")
+    return Rejection.of(result, "size_missing", "the API lists no size in bytes")
 
 
-def batches(pages: Iterable[list[Result | Rejection]]) -> Iterator[list[Result | Rejection]]:
-    """The items of all pages, at most `BATCH_RESULTS` at a time; the first page by itself, so that fetching can begin."""
-    batch: list[Result | Rejection] = []
-    least = 1
+def batches(pages: Iterable[Listed]) -> Iterator[Listed]:
+    """The items of all pages, `BATCH_RESULTS` at a time; the first page by itself, so that fetching can begin."""
+    held, count, least = list[Listed](), 0, 1
     for page in pages:
-        batch += page
-        while len(batch) >= least:
-            yield batch[:BATCH_RESULTS]
-            batch, least = batch[BATCH_RESULTS:], BATCH_RESULTS
-    if batch:
-        yield batch
+        held.append(page)
+        count += len(page)
+        while count >= least:
+            whole = Listed.concat(held)
+            yield whole.slice(0, BATCH_RESULTS)
+            held, least = [whole.slice(BATCH_RESULTS)], BATCH_RESULTS
+            count = len(held[0])
+    if count:
+        yield Listed.concat(held)

@@ -6,8 +6,11 @@ what it would make of the same bytes; on any doubt there is no answer, and the p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,18 +26,35 @@ from ricloud_connector.item import (
     extra_of,
     parse_datetime,
 )
-from ricloud_connector.model import Result, SignedUrl
+from ricloud_connector.listed import Listed, micros
 
 _HEX_DIGITS = "0123456789abcdefABCDEF"
 _PLAIN_TYPES = frozenset({str, int, bool, type(None)})
+_FIRST_MOMENT = micros(datetime.min.replace(tzinfo=UTC))  # numpy knows a year 0
 _MOMENT = "0000-00-00T00:00:00"  # 0 stands for any digit
 
 
 class QuickPage(NamedTuple):
-    """What a page says that is plain all through. Its items are not empty."""
+    """What a page says that is plain all through. It has items, and all of them are results."""
 
-    items: list[Result]
+    items: Listed
     has_more: bool
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Thousands of objects are made here and gone again, none in a cycle: to look through them would be a third of the work.
+
+    It works again after each page, whatever other threads read meanwhile; where it was at rest already it stays so.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class _Doubt(Exception):
@@ -43,6 +63,11 @@ class _Doubt(Exception):
 
 def read_quickly(body: bytes) -> QuickPage | None:
     """The page; None where it is not certain that this is what `item.py` would make of it."""
+    with _collector_at_rest():
+        return _read(body)
+
+
+def _read(body: bytes) -> QuickPage | None:
     try:
         # It refuses bytes that are no UTF-8, half characters, NaN and infinity; of an integer beyond 64 bits it makes a float,
         # which is no plain value here, and of a name that stands twice it keeps the last, which the count of names tells.
@@ -50,15 +75,24 @@ def read_quickly(body: bytes) -> QuickPage | None:
         items, has_more = document["data"], document["has_more"]
         if type(has_more) is not bool or not items or set(map(type, items)) != {dict}:
             return None
-        _check_names(body, document, items)
-        return QuickPage(list(map(Result, *_columns(items))), has_more)
+        fields = _fields(items)
+        _check_names(body, document, items, fields)
+        return QuickPage(_listed(items, fields), has_more)
     except (_Doubt, ValueError, KeyError, TypeError):  # a ValueError of orjson, or of a 30th of February
         return None
 
 
-def _check_names(body: bytes, document: dict[str, Any], items: list[dict[str, Any]]) -> None:
-    """Nothing, where no name stands twice in an object. Raises: _Doubt."""
-    signed = [item.get("signed_url") for item in items]
+def _fields(items: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """The values of each name that any of the items has; None where one has it not."""
+    shapes = set(map(tuple, items))
+    if len(shapes) == 1:
+        return dict(zip(shapes.pop(), map(list, zip(*map(dict.values, items), strict=True)), strict=True))
+    return {name: [item.get(name) for item in items] for name in set(chain.from_iterable(shapes))}
+
+
+def _check_names(body: bytes, document: dict[str, Any], items: list[dict[str, Any]], fields: dict[str, list[Any]]) -> None:
+    """Nothing, where no name stands twice in an object, and what is not known is plain. Raises: _Doubt."""
+    signed = fields.get("signed_url", [])
     if not set(map(type, signed)) <= {dict, str, type(None)}:
         raise _Doubt
     nested = [each for each in signed if type(each) is dict]
@@ -69,34 +103,28 @@ def _check_names(body: bytes, document: dict[str, Any], items: list[dict[str, An
     if np.count_nonzero(before_colons == ord('"')) != names or (before_colons <= ord(" ")).any():
         raise _Doubt
     others = [value for name, value in document.items() if name != "data"]
-    unknown = [item[name] for name in _unknown(items) for item in items if name in item]
-    inner = [value for each in nested for value in each.values()]
-    if not set(map(type, [*others, *unknown, *inner])) <= _PLAIN_TYPES:
+    unknown = [fields[name] for name in fields.keys() - KNOWN_FIELDS]
+    inner = chain.from_iterable(map(dict.values, nested))
+    if not set(map(type, chain(others, *unknown, inner))) <= _PLAIN_TYPES:
         raise _Doubt
 
 
-def _unknown(items: list[dict[str, Any]]) -> set[str]:
-    """The names of fields that are not documented."""
-    return {name for shape in set(map(tuple, items)) for name in shape} - KNOWN_FIELDS
-
-
-def _columns(items: list[dict[str, Any]]) -> list[Sequence[Any]]:
-    """The fields of `Result`, each for all items. Raises: _Doubt."""
-    found: dict[str, Sequence[Any]] = {name: _texts([item.get(name) for item in items]) for name in TEXT_FIELDS}
-    wire_ids = [item["id"] for item in items]
+def _listed(items: list[dict[str, Any]], fields: dict[str, list[Any]]) -> Listed:
+    """The items as columns. Raises: _Doubt."""
+    nothing = [None] * len(items)
+    found: dict[str, list[Any]] = {name: _texts(fields.get(name, nothing)) for name in TEXT_FIELDS}
     found |= {
-        "id": _ids(wire_ids),
-        "wire_id": wire_ids,
+        "id": _ids(fields["id"]),
+        "wire_id": fields["id"],
         "state": [state or "" for state in found["state"]],
-        "date_created": _moments([item["date_created"] for item in items]),
-        "checksum": _checksums([item["checksum"] for item in items]),
-        "size": _sizes([item["size"] for item in items]),
-        "signed_url": [_signed_url(item.get("signed_url")) for item in items],
-        "date_consumed": _optional_moments([item.get("date_consumed") for item in items]),
-        "date_deleted": _optional_moments([item.get("date_deleted") for item in items]),
-        "extra": [extra_of(item, {}) for item in items] if _unknown(items) else [None] * len(items),
+        "checksum": _checksums(fields["checksum"]),
+        "size": _sizes(fields["size"]),
+        "date_consumed": _optional_moments(fields.get("date_consumed", nothing)),
+        "date_deleted": _optional_moments(fields.get("date_deleted", nothing)),
+        "extra": [extra_of(item, {}) for item in items] if fields.keys() - KNOWN_FIELDS else nothing,
     }
-    return [found[name] for name in Result._fields]
+    found["signed_url"], found["expires_at"] = _signed_urls(fields.get("signed_url", nothing))
+    return Listed(found, _moments(fields["date_created"]))
 
 
 def _texts(values: list[Any]) -> list[str | None]:
@@ -130,17 +158,23 @@ def _sizes(values: list[Any]) -> list[int]:
     return values
 
 
-def _moments(values: list[Any]) -> list[datetime]:
+def _moments(values: list[Any]) -> Any:
+    """In microseconds of UTC, int64."""
     if set(map(type, values)) != {str}:
         raise _Doubt
-    moments = list(map(datetime.fromisoformat if _are_plain(values) else parse_datetime, values))
-    if None in moments:
+    if _are_plain(values):
+        moments = np.array([value[:-1] for value in values], "M8[us]").view(np.int64)
+        if moments.min() < _FIRST_MOMENT:
+            raise _Doubt
+        return moments
+    parsed = list(map(parse_datetime, values))
+    if None in parsed:
         raise _Doubt
-    return moments  # type: ignore[return-value]
+    return np.array([micros(moment) for moment in parsed if moment is not None], np.int64)
 
 
 def _are_plain(values: list[str]) -> bool:
-    """Whether all are written as `2026-11-20T10:15:30.123456Z`, all as long: then Python's own reader is right."""
+    """Whether all are written as `2026-11-20T10:15:30.123456Z`, all as long: then numpy's reader is right."""
     length = len(values[0])
     fraction = length - len(_MOMENT) - 1
     text = "".join(values)
@@ -164,10 +198,11 @@ def _optional_moments(values: list[Any]) -> list[datetime | None]:
     return moments
 
 
-def _signed_url(value: Any) -> SignedUrl | None:
-    if type(value) is dict:
-        url, expires = value["url"], value.get("date_expires")
-        if type(url) is not str or not url:
-            raise _Doubt
-        return SignedUrl(url, expiry_of(expires) if type(expires) is str else None)
-    return SignedUrl(value, None) if value else None
+def _signed_urls(values: list[Any]) -> tuple[list[str | None], list[datetime | None]]:
+    """The text of each, and when it expires."""
+    objects = [value if type(value) is dict else {"url": value or None} for value in values]
+    urls = [each["url"] for each in objects]
+    if any(type(value) is dict and (type(url) is not str or not url) for value, url in zip(values, urls, strict=True)):
+        raise _Doubt
+    expires = [each.get("date_expires") for each in objects]
+    return urls, [expiry_of(text) if type(text) is str else None for text in expires]

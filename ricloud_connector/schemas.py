@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ricloud_connector.listed import COLUMNS, Listed
 from ricloud_connector.model import Rejection, Result
 from ricloud_connector.redact import clean
 
@@ -142,17 +143,20 @@ RESULT_STATES = Dataset("result_states", RESULT_STATES_SCHEMA, ("result_id", "st
 DATASETS = (RESULTS, CONTENTS, ACKNOWLEDGEMENTS, QUARANTINE, RESULT_STATES)
 
 
-def result_rows(results: Iterable[Result], *, run_id: str, seen_at: datetime) -> pa.Table:
+def result_rows(listed: Listed, *, run_id: str, seen_at: datetime) -> pa.Table:
     """Rows of the results dataset. The signed URL is not among them, and an https `url` loses its query."""
-    found = list(results)
-    if not found:
-        return RESULTS_SCHEMA.empty_table()
-    columns: dict[str, Any] = dict(zip(Result._fields, zip(*found, strict=True), strict=True))
+    columns: dict[str, Any] = {name: listed.column(name) for name in COLUMNS}
     columns["url"] = [clean(url, limit=8192) if url and url.startswith("http") else url for url in columns["url"]]
+    columns["date_created"] = moments(listed)
     for name in ("state", "date_consumed", "date_deleted"):
         columns[f"first_seen_{name}"] = columns[name]
-    columns |= _repeated(len(found), RESULTS_SCHEMA, first_seen_at=seen_at, run_id=run_id)
+    columns |= _repeated(len(listed.created), RESULTS_SCHEMA, first_seen_at=seen_at, run_id=run_id)
     return pa.table([columns[name] for name in RESULTS_SCHEMA.names], schema=RESULTS_SCHEMA)
+
+
+def moments(listed: Listed) -> pa.Array:
+    """`date_created` of the results."""
+    return pa.array(listed.created).cast(_TIMESTAMP)
 
 
 def acknowledgement_rows(confirmed: pa.Table, confirmed_by: str, *, run_id: str, at: datetime) -> pa.Table:

@@ -24,6 +24,7 @@ from ricloud_connector.errors import (
     UntrustedAnswer,
 )
 from ricloud_connector.item import FEW_BYTES, JsonReader, parse_item, shape_of
+from ricloud_connector.listed import Listed
 from ricloud_connector.model import Rejection, Result, Window, id_of
 from ricloud_connector.quick_page import read_quickly
 from ricloud_connector.redact import Secret, clean
@@ -51,7 +52,7 @@ class Request:
 class Page:
     """One page of a list. `cursor` is the id of its last item, exactly as `after_id` takes it."""
 
-    items: tuple[Result | Rejection, ...]
+    items: Listed
     has_more: bool
     cursor: str | None
 
@@ -103,7 +104,7 @@ def parse_page(status: int, headers: Mapping[str, str], body: bytes, *secrets: S
     """
     quick = read_quickly(body) if status == 200 and len(body) <= FEW_BYTES else None
     if quick is not None:
-        return Page(tuple(quick.items), quick.has_more, quick.items[-1].id)
+        return Page(quick.items, quick.has_more, quick.items.ids[-1])
     document, doubtful = _document(status, headers, body, *secrets)
     if type(document) is not dict:
         raise UntrustedAnswer(f"GET /results: the answer is {shape_of(document)}, not an object")
@@ -125,7 +126,7 @@ def parse_page(status: int, headers: Mapping[str, str], body: bytes, *secrets: S
         items.append(parsed)
     if items and cursor is None:
         raise UntrustedAnswer(f"GET /results: not one item can be told from another: {id_of(items[0])}")
-    return Page(tuple(items), has_more, cursor)
+    return Page(Listed.of(items), has_more, cursor)
 
 
 def parse_result(status: int, headers: Mapping[str, str], body: bytes, *secrets: Secret) -> Result | Rejection:

@@ -333,9 +333,8 @@ def test_fault_068_encodings_that_were_not_asked_for_are_not_undone(encoding):
     assert [request.headers["accept-encoding"] for request in server.requests] == ["gzip"]
 
 
-def test_fault_164_one_large_answer_is_parsed_at_a_time(monkeypatch):
+def test_fault_164_one_answer_is_parsed_at_a_time():
     """However many listings are under way: what they hold together is bounded."""
-    monkeypatch.setattr(client_module, "LARGE_BODY_BYTES", 50)
     with HostileServer(GOOD_PAGE) as server, open_client(server) as client:
         under_way, most = [], []
 

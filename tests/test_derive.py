@@ -19,6 +19,7 @@ import pytest
 
 from ricloud_connector.errors import LakeError, SettingsError
 from ricloud_connector.lake import Lake
+from ricloud_connector.listed import Listed
 from ricloud_connector.records import RecordsReport, derive_records, rebuild_records
 from ricloud_connector.records import filling as filling_module
 from ricloud_connector.records.feed import Feed, feeds_of, folder_name, identifier_of
@@ -60,7 +61,7 @@ def test_a_file_per_feed_and_contents_part_and_nothing_when_done_again(lake):
     put(lake, {"a": document([{"text": "x"}, {"text": "y"}]), "b": document([{"text": "z", "n": 1}])})
     put(lake, {"jpg": b"\xff\xd8"}, kind="jpg")
     put(lake, {"c": document([{"place": 1.5}])}, feed="ios_locations.locations")
-    lake.commit_table(RESULTS, DAY, result_rows([result_of("a", b"")], run_id="run", seen_at=MOMENT))
+    lake.commit_table(RESULTS, DAY, result_rows(Listed.of([result_of("a", b"")]), run_id="run", seen_at=MOMENT))
     report = derive(lake)
     assert (report.documents, report.files, report.rows) == (3, 2, {FEED: 3, "ios_locations.locations": 1})
     files = tree(lake)

@@ -288,7 +288,7 @@ def test_an_item_without_a_usable_date_belongs_to_every_window():
     bad = make_item(id="bad", date_created="soon")
     with HostileServer(page([bad, item(1)])) as server, RicloudClient(server.url, TOKEN) as client:
         found = list(client.list_results(DAY))
-    assert [type(entry) for entry in found] == [Rejection, Result]
+    assert {type(entry) for entry in found} == {Rejection, Result}
 
 
 # -- order: only a list that is seen to come newest first is not read to its end

@@ -20,6 +20,7 @@ from ricloud_connector.errors import (
     UntrustedAnswer,
 )
 from ricloud_connector.item import JsonReader, parse_item
+from ricloud_connector.listed import Listed
 from ricloud_connector.model import Rejection, Result, Window, id_of
 from ricloud_connector.quick_page import read_quickly
 from ricloud_connector.redact import Secret
@@ -73,10 +74,7 @@ def parse_raw(body: bytes) -> Page:
 
 def one(**fields: object) -> Result | Rejection:
     """What comes of one item, which stands in a page beside a good one that must not be harmed by it."""
-    first, second = page_of(make_item(**fields), make_item(id="good")).items
-    assert isinstance(second, Result)
-    assert second.id == "good"
-    return first
+    return beside_a_good_one(page_of(make_item(**fields), make_item(id="good")))
 
 
 def one_result(**fields: object) -> Result:
@@ -87,9 +85,15 @@ def one_result(**fields: object) -> Result:
 
 def one_raw(text: str) -> Result | Rejection:
     """What comes of an item given as JSON text, which stands beside a good one."""
-    first, second = parse_raw(f'{{"data": [{text}, {json.dumps(make_item(id="good"))}], "has_more": false}}'.encode()).items
-    assert isinstance(second, Result)
-    return first
+    return beside_a_good_one(parse_raw(f'{{"data": [{text}, {json.dumps(make_item(id="good"))}], "has_more": false}}'.encode()))
+
+
+def beside_a_good_one(page: Page) -> Result | Rejection:
+    """The first item; the other is whole."""
+    (good,) = [item for item in page.items if isinstance(item, Result) and item.id == "good"]
+    assert good.size == make_item()["size"]
+    (other,) = [item for item in page.items if item is not good and item != good]
+    return other
 
 
 def assert_hides(error: ApiError, *secrets: str) -> None:
@@ -188,8 +192,8 @@ def test_a_documented_result_comes_out_typed():
 def test_a_page_carries_its_cursor():
     page = page_of(make_item(id=1), make_item(id="2"), has_more=True)
     assert (page.has_more, page.cursor) == (True, "2")
-    assert page_of() == Page((), False, None)
-    assert page_of(has_more=True) == Page((), True, None)
+    assert page_of() == Page(Listed.of([]), False, None)
+    assert page_of(has_more=True) == Page(Listed.of([]), True, None)
 
 
 @pytest.mark.parametrize(
@@ -450,12 +454,11 @@ def test_fault_152_nesting_ends_in_a_typed_error_or_a_row(opening, depth):
     item = json.dumps(make_item(id="deep"))[:-1] + f', "deep": {deep}}}'
     body = f'{{"data": [{item}, {json.dumps(make_item(id="good"))}], "has_more": false}}'.encode()
     try:
-        first, second = parse_raw(body).items
+        page = parse_raw(body)
     except UntrustedAnswer:
         assert depth >= 900  # a document that the parser gives up has no items that could be told apart
     else:
-        assert isinstance(first, Result | Rejection)
-        assert isinstance(second, Result)
+        assert isinstance(beside_a_good_one(page), Result | Rejection)
 
 
 def test_fault_152_what_could_be_read_but_not_written_again_is_set_aside():
@@ -530,7 +533,7 @@ def test_fault_159_bytes_that_are_no_utf8_are_one_item_s_fault():
 
 
 def test_fault_159_a_byte_order_mark_is_no_fault():
-    assert parse_raw(b'\xef\xbb\xbf{"data": [], "has_more": false}').items == ()
+    assert parse_raw(b'\xef\xbb\xbf{"data": [], "has_more": false}').items == Listed.of([])
 
 
 def test_a_good_page_needs_no_second_look(monkeypatch):
@@ -791,7 +794,7 @@ def parse_both_ways(body: bytes) -> tuple[Page | None, Page]:
         except UntrustedAnswer:
             assert quick is None
             raise
-    return None if quick is None else Page(tuple(quick.items), quick.has_more, quick.items[-1].id), careful
+    return None if quick is None else Page(quick.items, quick.has_more, quick.items.ids[-1]), careful
 
 
 def assert_both_agree(body: bytes) -> bool:

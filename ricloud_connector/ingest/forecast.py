@@ -14,6 +14,7 @@ from ricloud_connector.ingest.open_parts import whole_of
 from ricloud_connector.ingest.settle import available_of, due_of
 from ricloud_connector.lake import Lake
 from ricloud_connector.ledger import open_quarantine
+from ricloud_connector.listed import Listed
 from ricloud_connector.model import AVAILABLE, Rejection, Result, Window
 from ricloud_connector.plan import plan_batch
 from ricloud_connector.readback import read_back
@@ -71,16 +72,16 @@ class _Days:
             self._whole[day] = self._lake.scan(CONTENTS, day).whole_results()
             self._quarantine[day] = {row["result_id"] for row in open_quarantine(self._lake, day)}
         found, ids = self._forecasts[day], [item.id for item in items if isinstance(item, Result)]
-        plan = plan_batch(items, whole_of(self._whole[day], ids), state=AVAILABLE)
+        plan = plan_batch(Listed.of(items), whole_of(self._whole[day], ids), state=AVAILABLE)
         found.listed += len(items)
         found.fetch += len(plan.fetch)
-        found.fetch_bytes += sum(result.size or 0 for result in plan.fetch)
-        found.fetch_again += sum(result.id in self._quarantine[day] for result in plan.fetch)
+        found.fetch_bytes += sum(size or 0 for size in plan.fetch.column("size"))
+        found.fetch_again += sum(result_id in self._quarantine[day] for result_id in plan.fetch.ids)
         found.set_aside += len(plan.rejected)
         found.acknowledge += len(plan.stored)
-        found.acknowledge_bytes += sum(result.size or 0 for result in plan.stored)
+        found.acknowledge_bytes += sum(size or 0 for size in plan.stored.column("size"))
         if plan.stored:
-            self._available[day].append(available_of([list(plan.stored)]))
+            self._available[day].append(available_of([plan.stored]))
 
     def finish(self, *, prove: bool) -> Iterator[DayForecast]:
         for day, found in sorted(self._forecasts.items()):

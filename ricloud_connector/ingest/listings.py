@@ -18,6 +18,7 @@ from typing import Any
 
 from ricloud_connector import overlap
 from ricloud_connector.ingest.run import Run, Selection
+from ricloud_connector.listed import Listed
 from ricloud_connector.listing import Listing
 from ricloud_connector.model import AVAILABLE, Rejection, Result, Window
 
@@ -27,7 +28,6 @@ SPOOL_ITEMS = 10_000  # held in memory before they are appended to the files of 
 PAGE_ITEMS = 1000
 
 Day = tuple[date, Window]
-Page = list[Result | Rejection]
 
 
 @dataclass(slots=True)
@@ -36,9 +36,9 @@ class ListedDay:
 
     day: date
     span: Window
-    pages: dict[str, Iterator[Page]]
+    pages: dict[str, Iterator[Listed]]
 
-    def available(self) -> Iterator[Page]:
+    def available(self) -> Iterator[Listed]:
         return self.pages.get(AVAILABLE, iter(()))
 
 
@@ -47,7 +47,7 @@ class _Started:
     day: date
     span: Window
     listings: dict[str, Listing]
-    pages: dict[str, overlap.ahead[Page]]
+    pages: dict[str, overlap.ahead[Listed]]
 
 
 class DayListings:
@@ -93,9 +93,9 @@ class DayListings:
             self._stack.callback(each.stop)
         return _Started(day, span, listings, pages)
 
-    def _wanted(self, pages: Iterable[Page]) -> Iterator[Page]:
+    def _wanted(self, pages: Iterable[Listed]) -> Iterator[Listed]:
         for page in pages:
-            yield [item for item in page if self._selection.wants(item)]
+            yield self._selection.chosen(page)
 
     def _spool(self) -> Iterator[ListedDay]:
         """Walk once over all days that are left, and give them out from files."""
@@ -121,7 +121,7 @@ class _Spool:
         self._held: dict[Path, list[str]] = defaultdict(list)
         self._count = 0
 
-    def add(self, state: str, page: Page) -> None:
+    def add(self, state: str, page: Listed) -> None:
         for item in page:
             self._held[self._path(state, item.day)].append(_line(item))
         self._count += len(page)
@@ -136,20 +136,20 @@ class _Spool:
         self._held.clear()
         self._count = 0
 
-    def read(self, state: str, day: date, span: Window) -> Iterator[Page]:
+    def read(self, state: str, day: date, span: Window) -> Iterator[Listed]:
         path = self._path(state, day)
         if not path.exists():
             return
-        page: Page = []
+        page: list[Result | Rejection] = []
         with path.open(encoding="utf-8") as file:
             for line in file:
                 item = _item(line)
                 if item.date_created is None or item.date_created in span:
                     page.append(item)
                 if len(page) >= PAGE_ITEMS:
-                    yield page
+                    yield Listed.of(page)
                     page = []
-        yield page
+        yield Listed.of(page)
 
     def _path(self, state: str, day: date) -> Path:
         return self._folder / f"{state}-{day.isoformat()}"

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from ricloud_connector import overlap
 from ricloud_connector.disk import discard
 from ricloud_connector.lake import Lake
+from ricloud_connector.listed import Listed
 from ricloud_connector.model import CHUNK_BYTES, Content, Proven, Rejection, Result
 from ricloud_connector.partition import Partition
 from ricloud_connector.parts import ContentsWriter, PartWriter, StagedPart, chunk_count, piece_md5s
@@ -86,9 +87,9 @@ class OpenParts:
             self._begun = partition.begun_results(self._whole)
         return whole_of(self._whole, ids) | self._closed.proven | self._open.proven
 
-    def add_results(self, results: list[Result], seen_at: datetime) -> None:
+    def add_results(self, results: Listed, seen_at: datetime) -> None:
         """Add a row for each result that has none yet."""
-        fresh = [result for result in results if result.id not in self._open.seen and result.id not in self._closed.seen]
+        fresh = results.where(lambda result_id: result_id not in self._open.seen and result_id not in self._closed.seen, "id")
         rows = result_rows(fresh, run_id=self._run_id, seen_at=seen_at)
         if self._known is None:
             self._known = self._lake.scan(RESULTS, self._day)

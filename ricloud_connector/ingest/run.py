@@ -13,6 +13,7 @@ from ricloud_connector.client import RicloudClient
 from ricloud_connector.errors import LakeError, SettingsError
 from ricloud_connector.fetch import Fetcher
 from ricloud_connector.lake import Lake
+from ricloud_connector.listed import Listed
 from ricloud_connector.model import AVAILABLE, NAMED_AT_MOST, STATES, Rejection, Result, Window
 from ricloud_connector.redact import clean
 
@@ -70,15 +71,21 @@ class Selection:
             found["identifier"] = self.identifiers[0]
         return {name: value for name, value in found.items() if value is not None}
 
+    def chosen(self, listed: Listed) -> Listed:
+        """Those of the items that are wanted."""
+        if not (self.identifiers or self.poll or self.task):
+            return listed
+        return listed.where(lambda names: self._is_about(*names), "identifier", "poll", "task")
+
     def wants(self, item: Result | Rejection) -> bool:
         """Whether the item is one of those asked for. What cannot be read whole is set aside only by a run about everything."""
         if isinstance(item, Rejection):
             return not (self.identifiers or self.poll or self.task)
-        return (
-            (not self.identifiers or item.identifier in self.identifiers)
-            and self.poll in (None, item.poll)
-            and self.task in (None, item.task)
-        )
+        return self._is_about(item.identifier, item.poll, item.task)
+
+    def _is_about(self, identifier: str | None, poll: str | None, task: str | None) -> bool:
+        named = not self.identifiers or identifier in self.identifiers
+        return named and self.poll in (None, poll) and self.task in (None, task)
 
 
 @dataclass(slots=True)

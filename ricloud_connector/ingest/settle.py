@@ -11,27 +11,28 @@ import pyarrow.compute as pc
 
 from ricloud_connector.acknowledge import LISTED, Acknowledger, find_consumed
 from ricloud_connector.ingest.run import DayReport, Run
-from ricloud_connector.model import AVAILABLE, NAMED_AT_MOST, Rejection, Result, Window
+from ricloud_connector.listed import Listed
+from ricloud_connector.model import AVAILABLE, NAMED_AT_MOST, Window
 from ricloud_connector.partition import Partition, first_occurrences
 from ricloud_connector.readback import read_back
-from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, RESULTS, acknowledgement_rows
+from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, RESULTS, acknowledgement_rows, moments
 
 _NOTHING = pa.nulls(0, pa.string())
 _SAME = ["result_id", "checksum", "size"]
 _FACTS = ["result_id", "checksum", "size", "date_created"]
 
 
-def available_of(pages: Iterable[list[Result | Rejection]]) -> pa.Table:
+def available_of(pages: Iterable[Listed]) -> pa.Table:
     """What is available of some pages, as columns: some tens of bytes a result, however many there are."""
     tables = [LISTED.empty_table()]
     for page in pages:
-        items = [item for item in page if isinstance(item, Result) and item.state == AVAILABLE]
+        available = page.where(lambda state: state == AVAILABLE, "state")
         columns = [
-            [item.id for item in items],
-            [isinstance(item.wire_id, int) for item in items],
-            [item.checksum for item in items],
-            [item.size for item in items],
-            [item.date_created for item in items],
+            available.ids,
+            [isinstance(wire_id, int) for wire_id in available.column("wire_id")],
+            available.column("checksum"),
+            available.column("size"),
+            moments(available),
         ]
         tables.append(pa.table(columns, schema=LISTED))
     return pa.concat_tables(tables)

@@ -16,6 +16,7 @@ from ricloud_connector.ingest.open_parts import OpenParts, whole_of
 from ricloud_connector.ingest.run import DayReport, Run
 from ricloud_connector.ingest.settle import Settlement, available_of
 from ricloud_connector.ingest.tries import Tries
+from ricloud_connector.listed import Listed
 from ricloud_connector.model import AVAILABLE, Content, Elsewhere, Proven, Rejection, Result, id_of
 from ricloud_connector.plan import Plan, batches, plan_batch
 from ricloud_connector.schemas import CONTENTS, QUARANTINE, RESULT_STATES, quarantine_rows, state_rows
@@ -75,7 +76,8 @@ def store_day(
             with overlap.beside(run.fetcher.fetch, _weight, READY_BYTES) as fetching:
                 for batch in batches(pages):
                     report.listed += len(batch)
-                    available.append(available_of([batch]))
+                    if contents:
+                        available.append(available_of([batch]))
                     plan = _plan(run, state, batch, parts)
                     report.skipped += plan.skipped
                     if results:
@@ -118,27 +120,26 @@ def _weight(outcome: Outcome) -> int:
     return len(outcome.body) + 1024 if isinstance(outcome.body, bytes) else READY_BYTES // 64
 
 
-def _plan(run: Run, state: str, batch: list[Result | Rejection], parts: OpenParts) -> Plan:
-    for item in batch:
-        if isinstance(item, Result):
-            run.lake.claim(item.organisation)
-    ids = [item.id for item in batch if isinstance(item, Result)]
-    return plan_batch(batch, parts.stored(ids), state=state)
+def _plan(run: Run, state: str, batch: Listed, parts: OpenParts) -> Plan:
+    for organisation in dict.fromkeys(batch.column("organisation")):
+        run.lake.claim(organisation)
+    return plan_batch(batch, parts.stored(batch.ids), state=state)
 
 
 def _due(run: Run, plan: Plan, tries: Tries, report: DayReport) -> list[Result]:
     """What to fetch now: everything, but for a patient run what failed not long ago."""
+    results = plan.fetch.results()
     if not run.patient:
-        return plan.fetch
-    due = [result for result in plan.fetch if not tries.resting(result, run.now())]
-    report.resting += len(plan.fetch) - len(due)
+        return results
+    due = [result for result in results if not tries.resting(result, run.now())]
+    report.resting += len(results) - len(due)
     return due
 
 
 def _store_states(run: Run, listed: ListedDay, state: str, plan: Plan) -> None:
     """Write down what is not available: the results dataset tells only what was seen first."""
     if state != AVAILABLE:
-        rows = state_rows(plan.seen, run_id=run.run_id, seen_at=run.now())
+        rows = state_rows(plan.seen.results(), run_id=run.run_id, seen_at=run.now())
         run.lake.commit_table(RESULT_STATES, listed.day, rows)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from ricloud_connector.listed import Listed
 from ricloud_connector.location import HttpLocation
 from ricloud_connector.model import Content, Result
 from ricloud_connector.part_reader import read_groups
@@ -84,15 +85,15 @@ def pages(servers: Servers) -> list[bytes]:
     ]
 
 
-def parquet(results: list[Result], bodies: list[bytes], staging: Path) -> StagedPart:
+def parquet(listed: list[Listed], bodies: list[bytes], staging: Path) -> StagedPart:
     contents = [
         Content(result._replace(checksum=md5), md5, hashlib.sha256(body).hexdigest(), body)
-        for result, body in zip(results, bodies, strict=True)
+        for result, body in zip((result for page in listed for result in page.results()), bodies, strict=True)
         for md5 in [hashlib.md5(body, usedforsecurity=False).hexdigest()]
     ]
     with PartWriter(RESULTS, staging / "results", {}) as writer, measured("rows of metadata, to Parquet"):
-        for start in range(0, COUNT, PAGE):
-            writer.write(result_rows(results[start : start + PAGE], run_id="run", seen_at=datetime.now(UTC)))
+        for page in listed:
+            writer.write(result_rows(page, run_id="run", seen_at=datetime.now(UTC)))
         writer.finish()
     with PartWriter(CONTENTS, staging / "contents", {}) as writer, measured("contents, to Parquet with zstd and checksums"):
         rows = ContentsWriter(writer)
@@ -126,9 +127,8 @@ def main() -> None:
         bodies = fetch(servers, Path(folder))
         answers = pages(servers)
         with measured("pages of the list, parsed"):
-            listed = [item for answer in answers for item in parse_page(200, {}, answer).items]
-        results = [item for item in listed if isinstance(item, Result)]
-        staged = parquet(results, bodies, Path(folder))
+            listed = [parse_page(200, {}, answer).items for answer in answers]
+        staged = parquet(listed, bodies, Path(folder))
         with measured("decoded again and proven"):
             prove_staged(staged)
         records(staged)

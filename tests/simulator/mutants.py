@@ -158,9 +158,9 @@ MUTANTS = (
     ),
     _mutant(
         "results of one moment are taken for one",
-        ("plan:plan_batch", "{id_of(item): item for item in batch}", "{item.date_created: item for item in batch}"),
+        ("listed:Listed.each_once", "zip(self.ids,", "zip(self.created.tolist(),"),
     ),
-    _mutant("a window is closed at its end", ("model:Window.__contains__", "moment < self.until", "moment <= self.until")),
+    _mutant("a window is closed at its end", ("listed:Listed.within", "self.created < until", "self.created <= until")),
     _mutant("the md5 is not compared", ("verify:check_content", "digest.md5 != result.checksum", "False")),
     _mutant("the size is not compared", ("verify:check_content", "digest.size != result.size", "False")),
     _mutant(
