@@ -62,6 +62,13 @@ class Partition:
         chunks_stored = np.bincount(results)[results]
         return rows.filter(pa.array((index == count - 1) & (chunks_stored == count)))
 
+    def begun_results(self, whole: pa.Table) -> set[str]:
+        """Of a contents partition with these whole results, the ids of those of which some chunks are stored and not all."""
+        if whole.num_rows == self.index.num_rows:
+            return set()
+        ids = self.index.column("result_id")
+        return set(ids.filter(pc.invert(pc.is_in(ids, value_set=whole.column("result_id")))).to_pylist())
+
     def parts_with(self, number: int) -> list[int]:
         """Of a contents partition, the parts that hold what a part completes: itself, and where a content spans parts, those.
 

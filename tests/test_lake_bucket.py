@@ -426,6 +426,12 @@ def test_a_content_whose_first_parts_are_there_is_completed_and_proven(place: Bu
         _, rejected = add_large(lake, changed, tmp_path)
         assert rejected is not None
         assert rejected.reason == "changed"
+        with OpenParts(lake, DAY, run_id="run") as open_parts:
+            assert open_parts.stored(["large", "short"]) == {}
+            assert open_parts.add_content(content_of("short", b"short")) is None
+            rejected = open_parts.add_content(content_of("large", b"short"))
+            assert rejected is not None, "one that fits into a part would be taken for stored, and never be acknowledged"
+            assert rejected.reason == "changed"
         open_parts, rejected = add_large(lake, content, tmp_path)
         assert (rejected, open_parts.new_contents) == (None, 1)
         assert stored(lake) == read_all(lake) == proven({"large": data})

@@ -67,6 +67,7 @@ class OpenParts:
         self._committer = overlap.pool(1, "ricloud-commit")
         self._known: Partition | None = None
         self._whole: pa.Table | None = None
+        self._begun: set[str] = set()
 
     def __enter__(self) -> OpenParts:
         return self
@@ -81,7 +82,9 @@ class OpenParts:
         Looked up once per commit: what others add meanwhile is subtracted when it comes to it.
         """
         if self._whole is None:
-            self._whole = self._lake.scan(CONTENTS, self._day).whole_results()
+            partition = self._lake.scan(CONTENTS, self._day)
+            self._whole = partition.whole_results()
+            self._begun = partition.begun_results(self._whole)
         return whole_of(self._whole, ids) | self._closed.proven | self._open.proven
 
     def add_results(self, results: Listed, seen_at: datetime) -> None:
@@ -111,6 +114,10 @@ class OpenParts:
                 return self._commit_pieces(content, longest // CHUNK_BYTES)
             finally:
                 discard(content.body)
+        if content.result.id in self._begun and (changed := self._changed(content.result)) is not None:
+            if isinstance(content.body, Path):
+                discard(content.body)
+            return changed
         pair = self._open
         if pair.proven and (pair.bytes + size > PART_BYTES or len(pair.proven) >= PART_ROWS):
             self._close()
@@ -129,8 +136,8 @@ class OpenParts:
         count, added = chunk_count(content), 0
         pieces = [range(first, min(first + chunks_each, count)) for first in range(0, count, chunks_each)]
         for piece, piece_md5 in zip(pieces, piece_md5s(content, pieces), strict=True):
-            if (other := self._other_version(content.result)) is not None:
-                return Rejection.of(content.result, "changed", f"stored in part with md5 {other}")
+            if (changed := self._changed(content.result)) is not None:
+                return changed
             with self._lake.writer(CONTENTS) as writer:
                 rows = ContentsWriter(writer)
                 rows.add_chunks(content, piece)
@@ -143,11 +150,14 @@ class OpenParts:
             self._committed([content.result.id])
         return None
 
-    def _other_version(self, result: Result) -> str | None:
-        """The md5 of another content under the result's id, of which at least a beginning is stored."""
+    def _changed(self, result: Result) -> Rejection | None:
+        """Why a content cannot be added: of another one under the result's id at least a beginning is stored."""
         index = self._lake.scan(CONTENTS, self._day).index
         of_result = index.filter(pc.equal(index.column("result_id"), result.id))
-        return next((md5 for md5 in of_result.column("checksum").unique().to_pylist() if md5 != result.checksum), None)
+        for md5 in of_result.column("checksum").unique().to_pylist():
+            if md5 != result.checksum:
+                return Rejection.of(result, "changed", f"stored in part with md5 {md5}")
+        return None
 
     def nearly_done(self) -> None:
         """The last contents are under way. Raises: LakeError."""

@@ -394,8 +394,9 @@ class _History:
             for result in world.api.results.values()
             if result.state == "available" and result.flaw is None and world.oracle.begun(result)
         ]
-        if waiting and rng.random() < 0.15:
-            changed = rng.choice(waiting)
+        partly = [result for result in waiting if not world.oracle.stores(result)]
+        if waiting and rng.random() < (0.5 if partly else 0.15):
+            changed = rng.choice(partly or waiting)
             world.stage.say(f"    {changed.name} is changed at the API")
             changed.change(b"changed " + changed.data * rng.randrange(2))
 
