@@ -216,7 +216,7 @@ def read_states(client: RicloudClient, ids: Sequence[str]) -> dict[str, str | No
     if not ids:
         return {}
     with overlap.pool(min(READERS, len(ids))) as pool:
-        return dict(zip(ids, pool.map(read, ids), strict=True))
+        return dict(pool.map(lambda result_id: (result_id, read(result_id)), ids))
 
 
 def find_consumed(client: RicloudClient, window: Window, ids: Sequence[str]) -> Iterator[str]:

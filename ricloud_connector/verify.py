@@ -17,12 +17,11 @@ class Digest:
     processors have instructions for it, and md5 collisions can be made at will.
     """
 
-    __slots__ = ("_limit", "_md5", "_sha256", "size")
+    __slots__ = ("_hashes", "_limit", "size")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._md5: hashlib._Hash | None = None  # made at the first byte: thousands may wait for theirs
-        self._sha256: hashlib._Hash | None = None
+        self._hashes: tuple[hashlib._Hash, hashlib._Hash] | None = None  # made at the first byte: thousands may wait for theirs
         self.size = 0
 
     def update(self, chunk: bytes | memoryview) -> None:
@@ -30,19 +29,25 @@ class Digest:
         self.size += len(chunk)
         if self.size > self._limit:
             raise ContentError("size_mismatch", f"more than the listed {self._limit} bytes came", actual_size=self.size)
-        if self._md5 is None or self._sha256 is None:
-            self._md5, self._sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+        if self._hashes is None:
+            self._hashes = _new_hashes()
+        md5, sha256 = self._hashes
         # In this order: a bit that flips in between makes the md5 a wrong one, and later ones are found by the sha256.
-        self._sha256.update(chunk)
-        self._md5.update(chunk)
+        sha256.update(chunk)
+        md5.update(chunk)
 
     @property
     def md5(self) -> str:
-        return (self._md5 or hashlib.md5(usedforsecurity=False)).hexdigest()
+        return (self._hashes or _new_hashes())[0].hexdigest()
 
     @property
     def sha256(self) -> str:
-        return (self._sha256 or hashlib.sha256()).hexdigest()
+        return (self._hashes or _new_hashes())[1].hexdigest()
+
+
+def _new_hashes() -> tuple[hashlib._Hash, hashlib._Hash]:
+    """An md5 and a sha256 of nothing yet."""
+    return hashlib.md5(usedforsecurity=False), hashlib.sha256()
 
 
 def check_content(result: Result, digest: Digest) -> None:

@@ -12,6 +12,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs
 
 import httpx
 import pyarrow as pa
@@ -270,6 +271,16 @@ def test_so_many_refusals_and_nothing_accepted_end_the_run(scene: Scene, monkeyp
         acknowledger.send(*scene.stored("b"))
 
 
+def test_so_many_refusals_beside_one_that_was_accepted_are_named(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ricloud_connector.acknowledge.MAX_REFUSED", 2)
+    scene.emulator.intercept = on_acknowledge(lambda ids: None if ids == ["a"] else Response(status_code=400))
+    acknowledger = scene.acknowledger()
+    for name in ("a", "b", "c", "d"):
+        acknowledger.send(*scene.stored(name))
+    confirmation = acknowledger.confirm()
+    assert (ids_of(confirmation), refused(confirmation)) == ({"a"}, ["b", "c", "d"])
+
+
 def test_a_server_that_says_400_to_long_batches_gets_all_of_them(scene: Scene) -> None:
     scene.emulator.behaviour = Behaviour(max_ack_batch=60)
     confirmation = scene.settle(*scene.store(*(f"{number}" for number in range(450))))
@@ -453,6 +464,16 @@ def test_the_listing_that_confirms_is_complete_whatever_the_server_does_with_the
     assert scene.posts == 2
 
 
+def test_the_listing_that_confirms_is_of_the_time_of_what_was_sent_alone(scene: Scene) -> None:
+    """To the second, as the API may take no finer one."""
+    proof, listed = scene.store(*map(str, range(30)))
+    listed[-1] = listed[-1]._replace(date_created=MOMENT.replace(second=40, microsecond=999_999))
+    assert len(ids_of(scene.settle(proof, listed))) == 30
+    (asked,) = (parse_qs(request.query) for request in scene.emulator.requests if request.method == "GET")
+    assert datetime.fromisoformat(asked["date_created__gte"][0]) == MOMENT.replace(microsecond=0)
+    assert datetime.fromisoformat(asked["date_created__lt"][0]) == MOMENT.replace(second=41, microsecond=0)
+
+
 def test_a_token_that_is_refused_while_it_looks_ends_the_run(scene: Scene) -> None:
     proof, listed = scene.store("a", "b")
     scene.emulator.intercept = on_retrieve(lambda _: Response(status_code=401))
@@ -598,6 +619,23 @@ def test_calls_are_on_their_way_a_few_at_a_time(scene: Scene) -> None:
     assert time.monotonic() - started < 1.5
     assert most == 4
     assert len(ids_of(acknowledger.confirm())) == 400
+
+
+def test_results_are_read_a_few_at_a_time(scene: Scene) -> None:
+    now_open, most = 0, 0
+
+    async def intercept(request: Request) -> Response | None:
+        nonlocal now_open, most
+        if request.method == "GET":
+            now_open += 1
+            most = max(most, now_open)
+            await asyncio.sleep(0.05)
+            now_open -= 1
+        return None
+
+    scene.emulator.intercept = intercept
+    assert len(ids_of(scene.settle(*scene.store(*map(str, range(20)))))) == 20
+    assert most == 8
 
 
 # What an earlier run acknowledged and could not write down

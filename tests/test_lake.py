@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ricloud_connector import disk
+from ricloud_connector.cloud import BucketUrl, Cloud
 from ricloud_connector.errors import BrokenChain, ForeignLake, LakeError, SettingsError, UnreadablePart
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import Rejection
@@ -397,6 +398,14 @@ def test_a_lake_that_is_neither_a_folder_nor_in_a_bucket_is_refused(text: str) -
 def test_a_lake_in_a_bucket_is_shown_as_it_is_set() -> None:
     for text in ("s3://bucket", "gs://bucket/lakes/ricloud"):
         assert str(absolute_lake(text)) == str(absolute_lake(f"{text}/")) == text
+
+
+def test_a_lake_in_a_bucket_is_reached_as_it_is_set() -> None:
+    cloud = Cloud(s3_endpoint="https://storage.example")
+    for cloud_given, expected in ((cloud, cloud), (None, Cloud())):
+        url = absolute_lake("s3://bucket/lake", cloud_given)
+        assert isinstance(url, BucketUrl)
+        assert url.cloud == expected
 
 
 def test_a_lake_may_be_given_its_store(tmp_path: Path) -> None:

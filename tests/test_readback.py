@@ -425,6 +425,24 @@ def test_of_a_piece_what_is_stored_already_is_left_out(lake: Lake) -> None:
     assert read_back_all(lake) == proven({"spanning": b"".join(SPANNING)})
 
 
+def test_a_piece_is_stored_and_read_back_on_a_machine_that_allows_md5_for_no_security(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in FIPS mode."""
+    staged = [piece_of(lake, 0), piece_of(lake, 0, 1, 2)]
+    expected = proven({"spanning": b"".join(SPANNING)})
+    allowed = hashlib.md5
+
+    def strict(data: bytes = b"", *, usedforsecurity: bool = True) -> object:
+        if usedforsecurity is not False:
+            raise ValueError("disabled for FIPS")
+        return allowed(data, usedforsecurity=False)
+
+    monkeypatch.setattr(hashlib, "md5", strict)
+    assert [lake.commit(DAY, each) for each in staged] == [1, 2]
+    assert [dict(proof.proven) for proof in read_back(lake.scan(CONTENTS, DAY), [0, 1], md5=True)] == [expected]
+
+
 @pytest.mark.parametrize("stored_before", [(), (0,)])
 def test_fault_084_a_piece_that_does_not_decode_to_its_bytes_is_not_committed(lake: Lake, stored_before: tuple[int]) -> None:
     for index in stored_before:
@@ -538,6 +556,7 @@ def test_fault_084_a_value_that_changed_between_the_rows_and_the_file_is_found(l
     st.lists(st.tuples(st.one_of(st.none(), st.text(max_size=3)), st.one_of(st.none(), st.integers(-5, 5))), max_size=8),
     st.integers(0, 8),
 )
+@settings(deadline=None)
 def test_a_fingerprint_is_that_of_the_rows_however_they_lie_in_memory(
     rows: list[tuple[str | None, int | None]], cut: int
 ) -> None:
