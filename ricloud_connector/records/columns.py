@@ -9,10 +9,10 @@ Every file of a feed has the same type for the same column, so that files of yea
               float64   string
 
 - A column's type is decided once, from all the values of the batch in which it first has any (up to 4 MiB of JSON, or one
-  larger document): of the
-  kinds in it the commonest, the first of equals. Within that batch, and there alone, int and float become float64, ISO
-  datetimes (`2026-11-20T10:15:30Z`, or with a numeric offset) beside other texts become string, and objects become a struct
-  of all their fields. Until then it waits and is no column: a file with a column of nulls would fix a type nobody has seen.
+  larger document): of the kinds in it the commonest, the first of equals. Within that batch, and there alone, int and float
+  become float64, ISO datetimes (`2026-11-20T10:15:30Z`, or with a numeric offset) beside other texts become string, and
+  objects become a struct of all their fields. Until then it waits and is no column: a file with a column of nulls would fix
+  a type nobody has seen.
 - After that nothing widens. Widening would be cheap for int -> float in DuckDB, is an error by default in Polars and Spark,
   and loses digits above 2^53. A new field of a record becomes a new column; a new field of an object inside it does not.
 - A value that its column cannot hold exactly goes to `_extra`: JSON text of an object, whose names are the values' places as
