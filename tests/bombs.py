@@ -93,6 +93,22 @@ CONTENTS: dict[str, Callable[[], bytes]] = {
     "gzip": lambda: compressed(1),
 }
 
+# Near the limits of a document, of a record or of what stands beside the records.
+LARGE: dict[str, Callable[[], bytes]] = {
+    "millions of rows": lambda: document(b'{"a":1},' * 2_400_000 + b'{"a":1}', 2_400_001),
+    "64 MiB of rows": lambda: document(b",".join([_ROW % (n, n) for n in range(540_000)]), 540_000),
+    "rows of wide texts": lambda: document(b",".join([b'{"x": "%b"}' % (b"x" * (8 * MIB - 100) + WIDE[:4])] * 7), 7),
+    "rows of numbers": lambda: document(b",".join([b'{"x": [%b1]}' % (b"0.12345," * 990_000)] * 5), 5),
+    "rows of small objects": lambda: document(b",".join([b'{"x": [%b{}]}' % (b'{"":1},' * 490_000)] * 2), 2),
+    "rows of small lists": lambda: document(b",".join([b'{"x": [%b[]]}' % (b"[1]," * 490_000)] * 5), 5),
+    "five million numbers": lambda: document(b'{"x": [' + b"0.1," * 4_900_000 + b"1]}"),
+    "names of their own": lambda: document(b",".join(b'{"key%d":{"name%d":1}}' % (n, n) for n in range(900_000)), 900_000),
+    "maps": lambda: document(b",".join(b'{"m":{%b}}' % _MAP for n in range(15_000)), 15_000),
+    "deep rows": lambda: document(b",".join([b'{"x":%b%b}' % (b"[" * 900, b"]" * 900)] * 4_000), 4_000),
+}
+_ROW = b'{"id": %d, "text": "message number %d of a year", "date": "2026-11-20T10:15:30Z", "at": {"x": 1.5, "y": [1, 2]}}'
+_MAP = b",".join(b'"name of a field %d":"value"' % n for n in range(100, 200))
+
 
 class Ingests:
     """A process of its own that ingests what it is told, while a `with` block lasts; nothing else is in its memory."""

@@ -343,8 +343,11 @@ def test_a_map_for_each_record_is_no_hang(lake):
 
 
 def test_a_document_of_too_many_values_is_told_and_not_parsed(lake, monkeypatch):
-    monkeypatch.setattr("ricloud_connector.records.sources.MAX_DOCUMENT_VALUES", 100_000)
-    put(lake, {"bomb": b'{"data": [' + b"{}," * 400_000 + b'{}], "metadata": {"count": 400001}}', "good": document([{"a": 1}])})
+    monkeypatch.setattr("ricloud_connector.records.large.MAX_DOCUMENT_VALUES", 1_000_000)
+    put(
+        lake,
+        {"bomb": b'{"data": [' + b"{}," * 1_500_000 + b'{}], "metadata": {"count": 1500001}}', "good": document([{"a": 1}])},
+    )
     assert derive(lake).rows == {FEED: 1}
     assert reasons(lake) == {"bomb": "records_too_large"}
 

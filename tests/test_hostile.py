@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bombs import CONTENTS, LISTS, Ingests
+from tests.bombs import CONTENTS, LARGE, LISTS, Ingests
 from tests.cut_off import NAMES
 from tests.mounts import run_or_skip
 from tests.scripted import Script, rows_of
@@ -49,6 +49,29 @@ def test_faults_068_and_164_no_answer_of_the_api_takes_more_than_512_mib(tmp_pat
                 assert ended in ("UntrustedAnswer", "done"), name
                 assert script.acknowledged == []
             assert peak < LIMIT, name
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("bomb", ["rows of wide texts", "rows of small objects", "five million numbers"])
+def test_fault_171_a_document_near_the_limits_takes_no_more_than_512_mib(tmp_path, bomb):
+    assert_ingested_below_the_limit(tmp_path / "lake", {"odd": LARGE[bomb]()}, rows=bomb != "five million numbers")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bomb", LARGE)
+def test_fault_171_nor_do_three_such_documents_in_one_part(tmp_path, bomb):
+    contents = {"odd": LARGE[bomb](), "rows": LARGE["64 MiB of rows"](), "wide": LARGE["rows of wide texts"]()}
+    assert_ingested_below_the_limit(tmp_path / "lake", contents, rows=True)
+
+
+def assert_ingested_below_the_limit(lake, contents, *, rows):
+    with Ingests() as ingests, Script(contents) as script:
+        for item in script.items.values():
+            item["type"] = "json"
+        ended, peak = ingests.run(script, lake)
+        script.assert_exact(lake, list(contents))
+    assert (ended, peak < LIMIT) == ("done", True)
+    assert any((lake / "data" / "records").rglob("*.parquet")) == rows
 
 
 @pytest.mark.ci

@@ -8,10 +8,11 @@ Every file of a feed has the same type for the same column, so that files of yea
                  |         |
               float64   string
 
-- A column's type is decided once, from all the values of the batch in which it first has any (up to 4 MiB of JSON): of the
-  kinds in it the commonest, the first of equals. Within that batch, and there alone, int and float become float64, ISO
-  datetimes (`2026-11-20T10:15:30Z`, or with a numeric offset) beside other texts become string, and objects become a struct
-  of all their fields. Until then it waits and is no column: a file with a column of nulls would fix a type nobody has seen.
+- A column's type is decided once, from all the values of the batch in which it first has any (up to 4 MiB of JSON, or one
+  larger document): of the kinds in it the commonest, the first of equals. Within that batch, and there alone, int and float
+  become float64, ISO datetimes (`2026-11-20T10:15:30Z`, or with a numeric offset) beside other texts become string, and
+  objects become a struct of all their fields. Until then it waits and is no column: a file with a column of nulls would fix
+  a type nobody has seen.
 - After that nothing widens. Widening would be cheap for int -> float in DuckDB, is an error by default in Polars and Spark,
   and loses digits above 2^53. A new field of a record becomes a new column; a new field of an object inside it does not.
 - A value that its column cannot hold exactly goes to `_extra`: JSON text of an object, whose names are the values' places as
@@ -60,19 +61,45 @@ _MOMENT = re.compile(
 
 def infer_columns(records: Sequence[Record], known: Columns) -> dict[str, pa.DataType]:
     """The columns that these records would add to the known ones, with the types that hold most of their values."""
-    spelled = frozenset(known)
-    if all(map(spelled.issuperset, records)):
-        return {}
-    values: dict[str, list[Any]] = {}
-    for record in records:
-        if not spelled.issuperset(record):
-            for name, value in record.items():
-                if name in values:
-                    values[name].append(value)
-                elif name not in spelled and name.casefold() not in RESERVED and len(values) < MAX_NEW_NAMES:
-                    values[name] = [value]
-    kinds = ((name, _infer(of_name, 1)) for name, of_name in values.items())
-    return {name: kind for name, kind in kinds if kind is not None}
+    inference = Inference(known)
+    inference.add(records)
+    return inference.columns()
+
+
+class Inference:
+    """The same of records that come some at a time: what it remembers are kinds of values, not values."""
+
+    def __init__(self, known: Columns) -> None:
+        self._known = frozenset(known)
+        self._members: dict[str, _Kinds] = {}
+
+    @property
+    def places(self) -> int:
+        """How many places in records are remembered."""
+        return sum(kinds.places for kinds in self._members.values())
+
+    def add(self, records: Sequence[Record]) -> None:
+        known, members = self._known, self._members
+        if all(map(known.issuperset, records)):
+            return
+        values: dict[str, list[Any]] = {}
+        for record in records:
+            if not known.issuperset(record):
+                for name, value in record.items():
+                    if name in values:
+                        values[name].append(value)
+                    elif name not in known and (name in members or self._may_be_new(name)):
+                        members.setdefault(name, _Kinds(1))
+                        values[name] = [value]
+        for name, of_name in values.items():
+            members[name].add(of_name)
+
+    def columns(self) -> dict[str, pa.DataType]:
+        kinds = ((name, seen.type()) for name, seen in self._members.items())
+        return {name: kind for name, kind in kinds if kind is not None}
+
+    def _may_be_new(self, name: str) -> bool:
+        return name.casefold() not in RESERVED and len(self._members) < MAX_NEW_NAMES
 
 
 def add_columns(known: Columns, proposed: Columns) -> dict[str, pa.DataType]:
@@ -116,40 +143,77 @@ def _merge(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     return one
 
 
-def _infer(values: Sequence[Any], depth: int) -> pa.DataType | None:
-    """The type that holds most of the values; None where none of them says anything."""
-    kinds = Counter(map(type, values))
-    kinds.pop(type(None), None)
-    if not kinds or depth > MAX_DEPTH:
-        return None
-    if int in kinds and float in kinds:
-        kinds[float] += kinds.pop(int)
-    kind = kinds.most_common(1)[0][0]
-    of_kind: list[Any] = [value for value in values if type(value) is kind]
-    if kind is dict:
-        return _infer_struct(of_kind, depth)
-    if kind is list:
-        element = _infer([value for each in of_kind for value in each], depth + 1)
-        return None if element is None else pa.list_(element)
-    if kind is str:
-        return TIMESTAMP if all(moment_of(value) is not None for value in of_kind) else pa.string()
-    if kind is int:
-        return pa.int64() if any(_fits_int64(value) for value in of_kind) else None
-    return pa.bool_() if kind is bool else pa.float64()
+class _Kinds:
+    """The kinds of values that stand in one place."""
 
+    __slots__ = ("_counts", "_depth", "_elements", "_fits", "_members", "_moments")
 
-def _infer_struct(values: Sequence[Record], depth: int) -> pa.DataType | None:
-    fields, spelled = dict[str, pa.DataType](), set[str]()
-    names = dict.fromkeys(name for value in values for name in value)
-    if len(names) > MAX_NAMES:
-        return None
-    for name in names:
-        if usable(name) and name.casefold() not in spelled:
-            kind = _infer([value.get(name) for value in values], depth + 1)
-            if kind is not None:
-                fields[name] = kind
-                spelled.add(name.casefold())
-    return pa.struct(list(fields.items())) if fields else None
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+        self._counts: Counter[type] = Counter()
+        self._moments, self._fits = True, False  # all texts are moments; an integer fits 64 bits
+        self._elements: _Kinds | None = None
+        self._members: dict[str, _Kinds] | None = {}  # None: too many names
+
+    @property
+    def places(self) -> int:
+        inside = [*(self._members or {}).values(), *filter(None, [self._elements])]
+        return 1 + sum(kinds.places for kinds in inside)
+
+    def add(self, values: Sequence[Any]) -> None:
+        if self._depth > MAX_DEPTH:
+            return
+        kinds = Counter(map(type, values))
+        self._counts.update(kinds)
+        if dict in kinds:
+            self._add_objects([value for value in values if type(value) is dict])
+        if list in kinds:
+            self._elements = self._elements or _Kinds(self._depth + 1)
+            self._elements.add([element for value in values if type(value) is list for element in value])
+        if str in kinds and self._moments:
+            self._moments = all(moment_of(value) is not None for value in values if type(value) is str)
+        if int in kinds and not self._fits:
+            self._fits = any(_fits_int64(value) for value in values if type(value) is int)
+
+    def _add_objects(self, objects: Sequence[Record]) -> None:
+        if self._members is None:
+            return
+        names = dict.fromkeys(name for each in objects for name in each)
+        if len(self._members.keys() | names.keys()) > MAX_NAMES:
+            self._members = None
+            return
+        for name in names:
+            self._members.setdefault(name, _Kinds(self._depth + 1)).add([each.get(name) for each in objects])
+
+    def type(self) -> pa.DataType | None:
+        """The type that holds most of the values; None where none of them says anything."""
+        kinds = self._counts.copy()
+        kinds.pop(type(None), None)
+        if not kinds or self._depth > MAX_DEPTH:
+            return None
+        if int in kinds and float in kinds:
+            kinds[float] += kinds.pop(int)
+        kind = kinds.most_common(1)[0][0]
+        if kind is dict:
+            return self._struct()
+        if kind is list:
+            element = None if self._elements is None else self._elements.type()
+            return None if element is None else pa.list_(element)
+        if kind is str:
+            return TIMESTAMP if self._moments else pa.string()
+        if kind is int:
+            return pa.int64() if self._fits else None
+        return pa.bool_() if kind is bool else pa.float64()
+
+    def _struct(self) -> pa.DataType | None:
+        fields, spelled = dict[str, pa.DataType](), set[str]()
+        for name, kinds in (self._members or {}).items():
+            if usable(name) and name.casefold() not in spelled:
+                kind = kinds.type()
+                if kind is not None:
+                    fields[name] = kind
+                    spelled.add(name.casefold())
+        return pa.struct(list(fields.items())) if fields else None
 
 
 def _leaves(kind: pa.DataType) -> int:

@@ -3,7 +3,7 @@
 Nothing here asks the API, and nothing that a document holds can fail a run: a document without rows is written to the
 quarantine dataset with a reason `records_...`, its content stays stored, and the others go on. A records file is named by
 the contents part that it was derived from, so that deriving it again changes nothing. Memory holds a row group of contents,
-a few MiB of documents as Python's objects (one large one: five million values, half a GB), and 32 MiB as columns.
+a few MiB of documents as Python's objects (of a large one a piece of it: `cutting.py`), and 32 MiB as columns.
 """
 
 from __future__ import annotations

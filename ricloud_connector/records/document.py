@@ -38,7 +38,13 @@ class _Refused(ValueError):
 
 
 def parse_document(raw: bytes) -> list[Record] | Fault:
-    """The records of a JSON result, in order; never raises, whatever the bytes are.
+    """The records of a JSON result, in order; never raises, whatever the bytes are."""
+    document = decode(raw)
+    return document if isinstance(document, Fault) else records_of(document)
+
+
+def decode(raw: bytes) -> Any:
+    """What the bytes say as I-JSON, or a Fault; never raises.
 
     A number beyond a 64-bit float is an infinity here, which `fitting.py` refuses: to look at each number now costs a fifth.
     """
@@ -61,7 +67,7 @@ def parse_document(raw: bytes) -> list[Record] | Fault:
         return Fault("records_too_deep", "arrays and objects are nested too deep")
     except ValueError:
         return Fault("records_number_out_of_range", "an integer has more digits than Python converts")
-    return _records_of(document)
+    return document
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,8 @@ def looks_like_document(raw: bytes) -> bool:
     return raw[:64].lstrip(_SPACE).startswith(b"{")
 
 
-def _records_of(document: Any) -> list[Record] | Fault:
+def records_of(document: Any, *, held: int | None = None) -> list[Record] | Fault:
+    """The records of a decoded document; `held` is how many there are where `data` has only some of them."""
     match document:
         case {"data": list(data), "metadata": {"count": int(count)}} if not isinstance(count, bool):
             pass
@@ -113,10 +120,11 @@ def _records_of(document: Any) -> list[Record] | Fault:
     if not set(map(type, data)) <= {dict}:
         other = next(number for number, record in enumerate(data) if type(record) is not dict)
         return Fault("records_other_shape", f"record {other} is not an object")
-    if count != len(data):
+    held = len(data) if held is None else held
+    if count != held:
         # The count as text: it may have more digits than Python converts.
         said = str(count) if abs(count) < 10**18 else "another number"
-        return Fault("records_count_mismatch", f"metadata.count says {said}, data holds {len(data)} records")
+        return Fault("records_count_mismatch", f"metadata.count says {said}, data holds {held} records")
     return data
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import date, datetime
+from functools import partial
 
 import pyarrow as pa
 
@@ -18,8 +20,9 @@ from ricloud_connector.records.columns import Columns, infer_columns
 from ricloud_connector.records.document import Fault, parse_document, parse_quickly
 from ricloud_connector.records.feed import Feed, Version
 from ricloud_connector.records.fitting import EXACT, NotFinite
+from ricloud_connector.records.large import Spool, look_through, rows_of
 from ricloud_connector.records.part import MANY_CELLS, Group, RecordsPart
-from ricloud_connector.records.portions import MAX_CELLS, collector_at_rest, few_cells, split
+from ricloud_connector.records.portions import MAX_CELLS, TooManyCells, check_cells, collector_at_rest, few_cells, split
 from ricloud_connector.records.rows import Built, Source, build_table
 from ricloud_connector.records.sources import Document
 
@@ -41,10 +44,6 @@ _NO_DOCUMENT = {"records_not_json", "records_other_shape", "records_not_utf8", "
 """What is no fault of bytes that nobody calls JSON."""
 
 _ILL = (RecursionError, ValueError, TypeError, OverflowError, pa.ArrowException)
-
-
-class _TooManyCells(ValueError):
-    """So many records do not stand side by side in so many columns."""
 
 
 class OpenRecords:
@@ -73,6 +72,9 @@ class OpenRecords:
         """Add documents. Raises: LakeError."""
         for document in documents:
             name = document.identifier
+            if document.chunks is not None:
+                self._add_large(document)
+                continue
             self._pending[name].append(document)
             self._sizes[name] += document.size
             self._unwritten += document.size
@@ -118,16 +120,9 @@ class OpenRecords:
 
     def _build(self, identifier: str | None) -> None:
         """Make columns of what is pending of a feed: by Arrow's reader where it may, else by Python."""
-        documents = self._pending.pop(identifier)
+        documents = self._pending.pop(identifier, [])
         del self._sizes[identifier]
-        if identifier not in self._feeds:
-            feed = Feed(self._lake, identifier)
-            self._feeds[identifier] = feed, RecordsPart(self._lake, feed), BulkReader()
-        feed, part, reader = self._feeds[identifier]
-        version = feed.version()
-        if version.columns and version.number < 0:  # found in files, whose chain of versions is lost: it starts anew
-            version = feed.extend({}, day=self._day, at=self._at)
-        columns = version.columns
+        feed, part, reader, columns = self._opened(identifier)
         if not columns:
             first, documents = split(documents, DECIDE_BYTES)
             self._fit(feed, part, first)
@@ -143,6 +138,48 @@ class OpenRecords:
         while doubted:
             some, doubted = split(doubted, DECIDE_BYTES)
             self._fit(feed, part, some)
+
+    def _opened(self, identifier: str | None) -> tuple[Feed, RecordsPart, BulkReader, Columns]:
+        """The feed, its file under way, what reads its documents, and its columns by now."""
+        if identifier not in self._feeds:
+            feed = Feed(self._lake, identifier)
+            self._feeds[identifier] = feed, RecordsPart(self._lake, feed), BulkReader()
+        feed, part, reader = self._feeds[identifier]
+        version = feed.version()
+        if version.columns and version.number < 0:  # found in files, whose chain of versions is lost: it starts anew
+            version = feed.extend({}, day=self._day, at=self._at)
+        return feed, part, reader, version.columns
+
+    def _add_large(self, document: Document) -> None:
+        """Add a document that is too large to be held: its rows wait on the disk until all of them are there."""
+        self._flush()
+        feed, part, reader, known = self._opened(document.identifier)
+        with collector_at_rest():
+            outline = look_through(document, known, reader)
+            if isinstance(outline, Fault):
+                self._blame(document, outline)
+                return
+            contract = self._contract(feed)
+            columns = self._decide(feed, lambda _: outline.columns, contract).columns
+            misfits, refused = Counter[str](), list[int]()
+            try:
+                check_cells(outline.records, columns)
+                with Spool(self._lake.staging / f"records-{os.urandom(8).hex()}", columns) as spool:
+                    for built in rows_of(document, outline, columns, reader, lambda some: _built(some, columns, contract)):
+                        spool.write(built.table)
+                        misfits.update(built.misfits)
+                        refused += built.refused.get(document.result_id, [])
+                    for table in spool:
+                        self._add(part, table, columns)
+                        self._unwritten += table.nbytes
+                        if self._unwritten >= FLUSH_BYTES:
+                            self._flush()
+            except _ILL as error:
+                self.faults.append(document.rejection(_fault_of(error)))
+                return
+        self._count([document])
+        self.misfits.update({(feed.identifier or "", place): count for place, count in misfits.items()})
+        self._refuse({document.result_id: refused} if refused else {}, misfits, {document.result_id: document})
 
     def _fit(self, feed: Feed, part: RecordsPart, documents: list[Document]) -> None:
         """Parse documents one by one, and fit their values into the columns, of which there may be more afterwards.
@@ -197,14 +234,18 @@ class OpenRecords:
         if not isinstance(records, Fault):
             self._count([document])
             return Source(document.result_id, document.date_created, document.poll, records)
-        if document.declared or records.reason not in _NO_DOCUMENT:
-            self.faults.append(document.rejection(records))
+        self._blame(document, records)
         return None
+
+    def _blame(self, document: Document, fault: Fault) -> None:
+        if document.declared or fault.reason not in _NO_DOCUMENT:
+            self.faults.append(document.rejection(fault))
 
     def _write(self, feed: Feed, part: RecordsPart, sources: list[Source], documents: Mapping[str, Document]) -> None:
         contract = self._contract(feed)
         try:
-            version = self._decide(feed, sources, contract)
+            records = [record for source in sources for record in source.records]
+            version = self._decide(feed, partial(infer_columns, records), contract)
             built = _built(sources, version.columns, contract)
         except _ILL as error:
             # The document that is to blame is found by halves and stands alone.
@@ -218,7 +259,7 @@ class OpenRecords:
 
     def _accept(self, feed: Feed, part: RecordsPart, built: Built, columns: Columns, documents: Mapping[str, Document]) -> None:
         self.misfits.update({(feed.identifier or "", place): count for place, count in built.misfits.items()})
-        self._refuse(built, documents)
+        self._refuse(built.refused, built.misfits, documents)
         if built.table.num_rows:
             self._add(part, built.table, columns)
 
@@ -231,35 +272,32 @@ class OpenRecords:
     def _contract(self, feed: Feed) -> Contract:
         return self._contracts.get(feed.identifier or "", self._contracts.get("*", "evolve"))
 
-    def _decide(self, feed: Feed, sources: list[Source], contract: Contract) -> Version:
-        """The columns that these rows have: more than before only where the contract lets them, or there were none."""
+    def _decide(self, feed: Feed, infer: Callable[[Columns], Columns], contract: Contract) -> Version:
+        """The columns of rows that would have those inferred: more than before only where the contract says so, or at first."""
         before = feed.version()
         if contract != "evolve" and before.number >= 0:
             return before
-        proposed = infer_columns([record for source in sources for record in source.records], before.columns)
-        version = feed.extend(proposed, day=self._day, at=self._at)
+        version = feed.extend(infer(before.columns), day=self._day, at=self._at)
         if version.number > before.number and version.day is not None and version.run_id == self._lake.run_id:
             self.added.append((feed.identifier or "", version))
         return version
 
-    def _refuse(self, built: Built, documents: Mapping[str, Document]) -> None:
-        for result_id, numbers in built.refused.items():
-            places = ", ".join(sorted(built.misfits)[:_NAMED])
+    def _refuse(self, refused: Mapping[str, list[int]], misfits: Counter[str], documents: Mapping[str, Document]) -> None:
+        for result_id, numbers in refused.items():
+            places = ", ".join(sorted(misfits)[:_NAMED])
             shown = ", ".join(map(str, numbers[:_NAMED])) + (", ..." if len(numbers) > _NAMED else "")
             detail = f"records {shown} hold what the frozen columns do not, of: {places}"
             self.faults.append(documents[result_id].rejection(Fault("records_frozen", detail)))
 
 
-def _built(sources: list[Source], columns: Columns, contract: Contract) -> Built:
-    """Raises: _TooManyCells, and others of _ILL."""
-    records = sum(len(source.records) for source in sources)
-    if records * len(columns) > MAX_CELLS:
-        raise _TooManyCells(f"{records} records in {len(columns)} columns are more than {MAX_CELLS} cells")
+def _built(sources: Sequence[Source], columns: Columns, contract: Contract) -> Built:
+    """Raises: TooManyCells, and others of _ILL."""
+    check_cells(sum(len(source.records) for source in sources), columns)
     return build_table(sources, columns, refuse=contract == "freeze")
 
 
 def _fault_of(error: Exception) -> Fault:
-    if isinstance(error, _TooManyCells):
+    if isinstance(error, TooManyCells):
         return Fault("records_too_large", str(error))
     if isinstance(error, NotFinite):
         return Fault("records_number_out_of_range", "a number is beyond a 64-bit float")

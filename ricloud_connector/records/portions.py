@@ -6,12 +6,23 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ricloud_connector.records.columns import Columns
 from ricloud_connector.records.part import MANY_CELLS
 from ricloud_connector.records.sources import Document
 
 MAX_CELLS = 16_000_000
 """Records times columns that a document may have. One with all the values that it may have is dense at five million; but 1 MiB
 of objects with other names in each would be a hundred million."""
+
+
+class TooManyCells(ValueError):
+    """So many records do not stand side by side in so many columns."""
+
+
+def check_cells(records: int, columns: Columns) -> None:
+    """Raises: TooManyCells."""
+    if records * len(columns) > MAX_CELLS:
+        raise TooManyCells(f"{records} records in {len(columns)} columns are more than {MAX_CELLS} cells")
 
 
 def split(documents: list[Document], size: int) -> tuple[list[Document], list[Document]]:

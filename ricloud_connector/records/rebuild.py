@@ -25,6 +25,7 @@ from ricloud_connector.records.derive import RecordsReport, derive_unlocked
 from ricloud_connector.records.document import Fault, Record, parse_document
 from ricloud_connector.records.feed import RECORDS, Feed
 from ricloud_connector.records.filling import BATCH_BYTES, DECIDE_BYTES
+from ricloud_connector.records.large import look_through
 from ricloud_connector.records.lock import records_lock
 from ricloud_connector.records.portions import split
 from ricloud_connector.records.sources import Document, documents_of
@@ -100,6 +101,9 @@ class _Proposal:
     def add(self, documents: Iterable[Document]) -> None:
         for document in documents:
             name = document.identifier
+            if document.chunks is not None:
+                self._learn_large(document)
+                continue
             self._pending[name].append(document)
             self._sizes[name] += document.size
             if self._sizes[name] >= BATCH_BYTES:
@@ -110,6 +114,13 @@ class _Proposal:
     def learn_all(self) -> None:
         for name in list(self._pending):
             self._learn(name)
+
+    def _learn_large(self, document: Document) -> None:
+        name = document.identifier
+        outline = look_through(document, {}, self._readers[name])
+        if not isinstance(outline, Fault):
+            self.first_day.setdefault(name, document.date_created.date())
+            self.columns[name] = merge_columns(self.columns.get(name, {}), outline.columns)
 
     def _learn(self, name: str | None) -> None:
         documents = self._pending.pop(name)

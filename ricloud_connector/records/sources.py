@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,15 +20,19 @@ from ricloud_connector.schemas import CONTENTS, RESULTS
 
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
 MAX_DOCUMENT_VALUES = 5_000_000
-"""A document is parsed as a whole, and as Python's objects a value takes about a hundred bytes, however short its text."""
 
-COUNTED_BYTES = 1024 * 1024
+LARGE_BYTES = 4 * 1024 * 1024
+"""A document of more is read in pieces: as Python's objects a value takes about a hundred bytes, however short its text."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The bytes of one result that is JSON, or may be: `declared` says that the API calls it so."""
+    """The bytes of one result that is JSON, or may be: `declared` says that the API calls it so.
+
+    Of a large document `raw` is empty, and `chunks` reads the bytes, each time it is called.
+    """
 
     result_id: str
     identifier: str | None
@@ -37,6 +42,7 @@ class Document:
     size: int
     declared: bool
     raw: bytes = field(repr=False)
+    chunks: Callable[[], Iterator[bytes]] | None = field(default=None, repr=False)
 
     def rejection(self, fault: Fault) -> Rejection:
         """A fault of a stored result as a future row of the quarantine dataset."""
@@ -68,23 +74,23 @@ def documents_of(
         if polls is None:
             polls = _polls(lake, day, wanted)
         documents = []
-        names = ("result_id", "identifier", "type", "checksum", "size", "chunk_count", "content")
+        names = ("result_id", "identifier", "type", "checksum", "size", "content")
         columns = (table.column(name).to_pylist() for name in names)
-        for created, result_id, identifier, kind, checksum, size, chunks, content in zip(
+        for created, result_id, identifier, kind, checksum, size, content in zip(
             _moments(table.column("date_created")), *columns, strict=True
         ):
             if result_id in seen:
                 continue
             seen.add(result_id)
-            declared, large = kind is not None, size > MAX_DOCUMENT_BYTES
-            raw = b"" if large else content if chunks == 1 else b"".join(read_content_chunks(contents, result_id))
-            document = Document(result_id, identifier or None, created, polls.get(result_id), checksum, size, declared, raw)
-            if not large and size > COUNTED_BYTES and _values_in(raw) > MAX_DOCUMENT_VALUES:
-                large = True
-            if large and declared:
-                detail = f"the document has more than {MAX_DOCUMENT_BYTES} bytes or {MAX_DOCUMENT_VALUES} values"
-                faults.append(document.rejection(Fault("records_too_large", detail)))
-            elif not large and (declared or looks_like_document(raw)):
+            declared, poll = kind is not None, polls.get(result_id)
+            read = partial(read_content_chunks, contents, result_id) if size > LARGE_BYTES else None
+            raw = b"" if read else content
+            document = Document(result_id, identifier or None, created, poll, checksum, size, declared, raw, read)
+            if size > MAX_DOCUMENT_BYTES:
+                if declared:
+                    detail = f"the document has more than {MAX_DOCUMENT_BYTES} bytes"
+                    faults.append(document.rejection(Fault("records_too_large", detail)))
+            elif declared or looks_like_document(next(read(), b"") if read else raw):
                 documents.append(document)
         yield documents
 
@@ -92,11 +98,6 @@ def documents_of(
 def _moments(column: pa.ChunkedArray) -> Iterator[datetime]:
     """The values of a column in UTC: Arrow's own way takes as long as all other columns together."""
     return (_EPOCH + timedelta(microseconds=number) for number in column.cast(pa.int64()).to_pylist())
-
-
-def _values_in(raw: bytes) -> int:
-    """About how many values a document holds, or more."""
-    return raw.count(b",") + raw.count(b"{") + raw.count(b"[")
 
 
 def _last_chunks(facts: pa.Table, wanted: pa.Array) -> pa.Array:
