@@ -22,6 +22,7 @@ from ricloud_connector.part_reader import read_index
 from ricloud_connector.schemas import CONTENTS, Dataset
 from ricloud_connector.storage import Storage
 
+_SEPARATOR, _NULL = "\x1f", "\x1e"  # ids hold no control characters, so that these are unambiguous
 _LISTINGS = 5  # a folder that grows while it is listed may show a part and not the one before it
 
 
@@ -58,7 +59,7 @@ class Partition:
             return rows
         # Of a content that spans parts, one version may be stored in part when the API changes it: then neither is whole.
         versions = [pc.cast(rows.column(name), pa.string()) for name in ("result_id", "checksum", "size")]
-        results = _codes(pc.binary_join_element_wise(*versions, "\x1f").combine_chunks())
+        results = _codes(pc.binary_join_element_wise(*versions, _SEPARATOR).combine_chunks())
         chunks_stored = np.bincount(results)[results]
         return rows.filter(pa.array((index == count - 1) & (chunks_stored == count)))
 
@@ -69,7 +70,7 @@ class Partition:
         """
         here = self.index.filter(pc.equal(self.index.column("part"), number))
         index, count = (here.column(name).to_numpy() for name in ("chunk_index", "chunk_count"))
-        if here.num_rows == 0 or (count == 1).all():
+        if (count == 1).all():  # also of none
             return [number]
         result_id = here.column("result_id")[0]
         if pc.any(pc.not_equal(here.column("result_id"), result_id)).as_py() or here.num_rows == count[0]:
@@ -108,14 +109,14 @@ def scan(
     identities = [(part.number, part.size, part.mtime_ns, part.inode) for part in parts]
     if known.parts != identities[: len(known.parts)]:
         known = Known.nothing(dataset)
-    fresh = [read_index(storage.open(part), dataset) for part in parts[len(known.parts) :]]
-    footers = known.footers + [footer for footer, _ in fresh]
+    fresh = [(part.number, *read_index(storage.open(part), dataset)) for part in parts[len(known.parts) :]]
+    footers = known.footers + [footer for _, footer, _ in fresh]
     footers = [footer for place, footer in enumerate(footers) if footer not in footers[:place]]
     for footer in footers:
         check(footer)
     index = known.index
     if fresh:
-        tables = [_numbered(dataset, part.number, rows) for part, (_, rows) in zip(parts[-len(fresh) :], fresh, strict=True)]
+        tables = [_numbered(dataset, number, rows) for number, _, rows in fresh]
         index = pa.concat_tables([index, *tables])
         indexes.add(cache, Known(identities, footers, index), scratch)
     return Partition(dataset, day, parts, index, storage)
@@ -136,15 +137,14 @@ def _chain(storage: Storage, folder: Place) -> tuple[DataFile, ...]:
 
 
 def _numbered(dataset: Dataset, number: int, rows: pa.Table) -> pa.Table:
-    numbers = pa.repeat(pa.scalar(number, pa.int32()), rows.num_rows)
+    numbers = pa.repeat(number, rows.num_rows)
     return pa.table([numbers, *rows.columns], schema=dataset.index_schema)
 
 
 def _joined(table: pa.Table, dataset: Dataset) -> pa.Array:
-    """The key columns as one column of text. Ids hold no control characters, so the separator is unambiguous."""
-    columns = [pc.fill_null(pc.cast(table.column(name), pa.string()), "\x1e") for name in dataset.key]
-    joined = pc.binary_join_element_wise(*columns, "\x1f") if len(columns) > 1 else columns[0]
-    return joined.combine_chunks()
+    """The key columns as one column of text."""
+    columns = [pc.fill_null(pc.cast(table.column(name), pa.string()), _NULL) for name in dataset.key]
+    return pc.binary_join_element_wise(*columns, _SEPARATOR).combine_chunks()
 
 
 def _first_occurrences(keys: pa.Array) -> pa.Array:
@@ -155,4 +155,4 @@ def _first_occurrences(keys: pa.Array) -> pa.Array:
 
 def _codes(texts: pa.Array) -> Any:
     """A number for each text, the same for the same text."""
-    return texts.dictionary_encode(null_encoding="encode").indices.to_numpy(zero_copy_only=False)
+    return texts.dictionary_encode(null_encoding="encode").indices.to_numpy()

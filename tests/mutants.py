@@ -34,7 +34,7 @@ TESTS = {
     "readback": ["tests/test_readback.py"],
     "acknowledge": ["tests/test_acknowledge.py"],
     "lake": ["tests/test_lake_doubt.py", "tests/test_lake.py", *_PIECES],
-    "partition": ["tests/test_lake_doubt.py", "tests/test_lake.py", *_PIECES],
+    "partition": ["tests/test_partition.py", "tests/test_lake_doubt.py", "tests/test_lake.py", *_PIECES],
 }
 
 SLOWER = """however flipped_b few_at_a_time batches_are no_cut a_flip changed_after anything_has many_days 100_000 eight torn

@@ -31,7 +31,7 @@ MIB = 1024 * 1024
 def test_a_partition_that_does_not_exist_is_empty(tmp_path: Path) -> None:
     with opened_lake(tmp_path) as lake:
         found = lake.scan(CONTENTS, DAY)
-        assert (found.parts, found.index.num_rows) == ((), 0)
+        assert (found.day, found.parts, found.index.num_rows) == (DAY, (), 0)
         assert found.index.schema == CONTENTS.index_schema
         assert found.whole_results().num_rows == 0
 

@@ -162,7 +162,7 @@ def test_a_file_beside_the_parts_that_never_comes_ends_in_an_error(
 def test_a_gap_that_stays_is_waited_for_a_moment_and_then_named(tmp_path: Path) -> None:
     waited = list[float]()
     with opened_lake(tmp_path / "lake") as lake:
-        for number in range(4):
+        for number in range(5):
             commit(lake, small(number))
         for path in parts_of(lake)[1:3]:
             path.unlink()
@@ -170,7 +170,7 @@ def test_a_gap_that_stays_is_waited_for_a_moment_and_then_named(tmp_path: Path) 
         with pytest.raises(LakeError) as caught:
             lake.scan(CONTENTS, DAY)
     assert str(caught.value) == (
-        f"{lake.folder(CONTENTS, DAY)}: part 1 is missing below part 3. Somebody removed a file: restore it, or remove the "
+        f"{lake.folder(CONTENTS, DAY)}: part 1 is missing below part 4. Somebody removed a file: restore it, or remove the "
         "whole created_date= folder from every dataset (acknowledged results do not come back)"
     )
     assert waited == pytest.approx([0, 0.02, 0.04, 0.06, 0.08])
