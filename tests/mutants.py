@@ -29,11 +29,13 @@ _PIECES = [
     )
 ]
 
+_CACHE = "tests/test_lake_cache.py::test_a_deleted_cache_is_made_anew"
+
 TESTS = {
     "verify": ["tests/test_verify.py"],
     "readback": ["tests/test_readback.py"],
     "acknowledge": ["tests/test_acknowledge.py"],
-    "lake": ["tests/test_lake_doubt.py", "tests/test_lake.py", *_PIECES],
+    "lake": ["tests/test_lake_doubt.py", "tests/test_lake.py", _CACHE, *_PIECES],
     "partition": ["tests/test_partition.py", "tests/test_lake_doubt.py", "tests/test_lake.py", *_PIECES],
 }
 
