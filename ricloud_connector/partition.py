@@ -22,6 +22,7 @@ from ricloud_connector.part_reader import read_index
 from ricloud_connector.schemas import CONTENTS, Dataset
 from ricloud_connector.storage import Storage
 
+_SEPARATOR, _NULL = "\x1f", "\x1e"  # ids hold no control characters, so that these are unambiguous
 _LISTINGS = 5  # a folder that grows while it is listed may show a part and not the one before it
 
 
@@ -58,7 +59,7 @@ class Partition:
             return rows
         # Of a content that spans parts, one version may be stored in part when the API changes it: then neither is whole.
         versions = [pc.cast(rows.column(name), pa.string()) for name in ("result_id", "checksum", "size")]
-        results, _ = _codes(pc.binary_join_element_wise(*versions, "\x1f").combine_chunks())
+        results, _ = _codes(pc.binary_join_element_wise(*versions, _SEPARATOR).combine_chunks())
         chunks_stored = np.bincount(results)[results]
         return rows.filter(pa.array((index == count - 1) & (chunks_stored == count)))
 
@@ -76,7 +77,7 @@ class Partition:
         """
         here = self.index.filter(pc.equal(self.index.column("part"), number))
         index, count = (here.column(name).to_numpy() for name in ("chunk_index", "chunk_count"))
-        if here.num_rows == 0 or (count == 1).all():
+        if (count == 1).all():  # also of none
             return [number]
         result_id = here.column("result_id")[0]
         if pc.any(pc.not_equal(here.column("result_id"), result_id)).as_py() or here.num_rows == count[0]:
@@ -115,14 +116,14 @@ def scan(
     identities = [(part.number, part.size, part.mtime_ns, part.inode) for part in parts]
     if known.parts != identities[: len(known.parts)]:
         known = Known.nothing(dataset)
-    fresh = [read_index(storage.open(part), dataset) for part in parts[len(known.parts) :]]
-    footers = known.footers + [footer for footer, _ in fresh]
+    fresh = [(part.number, *read_index(storage.open(part), dataset)) for part in parts[len(known.parts) :]]
+    footers = known.footers + [footer for _, footer, _ in fresh]
     footers = [footer for place, footer in enumerate(footers) if footer not in footers[:place]]
     for footer in footers:
         check(footer)
     index = known.index
     if fresh:
-        tables = [_numbered(dataset, part.number, rows) for part, (_, rows) in zip(parts[-len(fresh) :], fresh, strict=True)]
+        tables = [_numbered(dataset, number, rows) for number, _, rows in fresh]
         index = pa.concat_tables([index, *tables])
         indexes.add(cache, Known(identities, footers, index), scratch)
     return Partition(dataset, day, parts, index, storage)
@@ -143,21 +144,20 @@ def _chain(storage: Storage, folder: Place) -> tuple[DataFile, ...]:
 
 
 def _numbered(dataset: Dataset, number: int, rows: pa.Table) -> pa.Table:
-    numbers = pa.repeat(pa.scalar(number, pa.int32()), rows.num_rows)
+    numbers = pa.repeat(number, rows.num_rows)
     return pa.table([numbers, *rows.columns], schema=dataset.index_schema)
 
 
 def _joined(table: pa.Table, dataset: Dataset) -> pa.Array:
-    """The key columns as one column of text. Ids hold no control characters, so the separator is unambiguous."""
+    """The key columns as one column of text."""
     columns = [_text(table.column(name)) for name in dataset.key]
-    joined = pc.binary_join_element_wise(*columns, "\x1f") if len(columns) > 1 else columns[0]
-    return joined.combine_chunks()
+    return pc.binary_join_element_wise(*columns, _SEPARATOR).combine_chunks()
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column as text, with a text of its own for what is null."""
     column = column.cast(pa.string())
-    return pc.fill_null(column, "\x1e") if column.null_count else column
+    return pc.fill_null(column, _NULL) if column.null_count else column
 
 
 def first_occurrences(keys: pa.Array) -> pa.Array:

@@ -29,12 +29,14 @@ _PIECES = [
     )
 ]
 
+_CACHE = "tests/test_lake_cache.py::test_a_deleted_cache_is_made_anew"
+
 TESTS = {
     "verify": ["tests/test_verify.py"],
     "readback": ["tests/test_readback.py"],
     "acknowledge": ["tests/test_acknowledge.py"],
-    "lake": ["tests/test_lake_doubt.py", "tests/test_lake.py", *_PIECES],
-    "partition": ["tests/test_lake_doubt.py", "tests/test_lake.py", *_PIECES],
+    "lake": ["tests/test_lake_doubt.py", "tests/test_lake.py", _CACHE, *_PIECES],
+    "partition": ["tests/test_partition.py", "tests/test_lake_doubt.py", "tests/test_lake.py", *_PIECES],
 }
 
 SLOWER = """however flipped_b few_at_a_time batches_are no_cut a_flip changed_after anything_has many_days 100_000 eight torn

@@ -621,7 +621,7 @@ def test_calls_are_on_their_way_a_few_at_a_time(scene: Scene) -> None:
     assert len(ids_of(acknowledger.confirm())) == 400
 
 
-def test_results_are_read_a_few_at_a_time(scene: Scene) -> None:
+def test_some_results_are_read_at_once_and_not_all(scene: Scene) -> None:
     now_open, most = 0, 0
 
     async def intercept(request: Request) -> Response | None:

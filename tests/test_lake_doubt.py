@@ -12,6 +12,7 @@ import pytest
 from ricloud_connector.errors import LakeError, UncertainCommit
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import Place
+from ricloud_connector.readback import read_back
 from ricloud_connector.schemas import CONTENTS
 from ricloud_connector.storage import DiskStorage
 from tests.lakes import DAY, ORGANISATION, ORIGIN, commit, opened_lake, parts_of, proven, small, stage, stored
@@ -30,6 +31,11 @@ class Doubtful(DiskStorage):
         super().__init__(root, sleep=lambda _: None)
         self.answers: list[str | dict[str, bytes]] = []
         self.tries: list[int] = []
+        self.prepared: list[Path] = []
+
+    def prepare(self, folder: Place, staged: Path) -> None:
+        self.prepared.append(staged)
+        super().prepare(folder, staged)
 
     def create(self, target: Place, staged: Path) -> bool:
         answer = self.answers.pop(0) if self.answers else "truly"
@@ -80,6 +86,7 @@ def test_a_part_that_is_neither_created_nor_there_is_tried_again_under_its_numbe
         assert commit(lake, small(1, 2)) == 2
         assert rows_of(lake) == [["0"], ["1", "2"]]
         assert store.tries == list(range(1, len(answers) + 1)), "it waits longer each time"
+        assert len(set(store.prepared)) == len(store.prepared) == 2, "each file is proven and synced once"
         assert stored(lake) == proven(small(0, 1, 2))
 
 
@@ -162,7 +169,7 @@ def test_a_file_beside_the_parts_that_never_comes_ends_in_an_error(
 def test_a_gap_that_stays_is_waited_for_a_moment_and_then_named(tmp_path: Path) -> None:
     waited = list[float]()
     with opened_lake(tmp_path / "lake") as lake:
-        for number in range(4):
+        for number in range(5):
             commit(lake, small(number))
         for path in parts_of(lake)[1:3]:
             path.unlink()
@@ -170,10 +177,20 @@ def test_a_gap_that_stays_is_waited_for_a_moment_and_then_named(tmp_path: Path) 
         with pytest.raises(LakeError) as caught:
             lake.scan(CONTENTS, DAY)
     assert str(caught.value) == (
-        f"{lake.folder(CONTENTS, DAY)}: part 1 is missing below part 3. Somebody removed a file: restore it, or remove the "
+        f"{lake.folder(CONTENTS, DAY)}: part 1 is missing below part 4. Somebody removed a file: restore it, or remove the "
         "whole created_date= folder from every dataset (acknowledged results do not come back)"
     )
     assert waited == pytest.approx([0, 0.02, 0.04, 0.06, 0.08])
+
+
+def test_what_is_left_of_a_staged_part_is_proven_before_it_is_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened_lake(tmp_path / "lake") as lake:
+        assert [commit(lake, small(1)), commit(lake, small(1, 2))] == [1, 1]
+        monkeypatch.setattr("ricloud_connector.readback.read_chunks", None)
+        (proof,) = read_back(lake.scan(CONTENTS, DAY), [1], proofs=lake.proofs)
+        assert dict(proof.proven) == proven(small(2))
 
 
 def test_of_a_staged_part_any_row_group_may_be_there_already(tmp_path: Path) -> None:
