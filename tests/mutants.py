@@ -2,6 +2,10 @@
 
     python -m tests.mutants [MODULE ...]     # all five where none is named; `mutmut show NAME` shows one that survived
 
+Killed of all, on two busy cores: verify 186 of 189, before what its three survivors were in was simplified; acknowledge 274 of
+276; partition 279 of 284; lake 285 of 304, four by time-out, before tests for six survivors; readback 110 of the 124 that were
+run, of 168.
+
 Ends with exit code 1 where fewer than 95 % of a module's mutants are killed. What it makes lies in `mutants/`.
 """
 
