@@ -52,7 +52,7 @@ class Dataset:
     def __post_init__(self) -> None:
         fields = [pa.field("part", pa.int32()), *(self.schema.field(name).remove_metadata() for name in self.index)]
         object.__setattr__(self, "index_schema", pa.schema(fields))
-        object.__setattr__(self, "empty_index", self.index_schema.empty_table())
+        object.__setattr__(self, "empty_index", pa.Table.from_batches([], self.index_schema))
 
 
 RESULTS = Dataset("results", RESULTS_SCHEMA, ("id",), ("id",))

@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,12 @@ from hypothesis import strategies as st
 from ricloud_connector.audit import audit
 from ricloud_connector.errors import LakeError, UnreadablePart
 from ricloud_connector.lake import Lake
-from ricloud_connector.model import CHUNK_BYTES, Proven
-from ricloud_connector.part_reader import fingerprint
+from ricloud_connector.model import CHUNK_BYTES, DataFile, Proven
+from ricloud_connector.part_reader import fingerprint, read_chunks
 from ricloud_connector.parts import ContentsWriter, StagedPart
 from ricloud_connector.readback import PROOFS_KEPT, VerifiedCommit, prove_staged, read_back
 from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS
+from ricloud_connector.verify import StoredChunks
 from tests.lakes import (
     DAY,
     acknowledgement_rows,
@@ -83,7 +85,7 @@ def test_only_the_parts_that_are_asked_for_are_read(lake: Lake) -> None:
 
 def test_only_contents_are_proof(lake: Lake) -> None:
     lake.commit_table(ACKNOWLEDGEMENTS, DAY, acknowledgement_rows("a"))
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"^only contents are read back for acknowledgement$"):
         list(read_back(lake.scan(ACKNOWLEDGEMENTS, DAY), [0]))
 
 
@@ -490,20 +492,82 @@ def test_what_was_proven_before_it_was_committed_is_not_decoded_again(lake: Lake
 
 def test_what_was_proven_of_a_file_cannot_be_made_up(lake: Lake) -> None:
     commit(lake, small(1))
-    with pytest.raises(TypeError, match="only prove_staged"):
+    with pytest.raises(TypeError, match=r"^only prove_staged says what was proven of a file$"):
         lake.proofs.add(object(), hashlib.sha256(parts_of(lake)[0].read_bytes()).digest(), proven(small(2)))
     (proof,) = read_back(lake.scan(CONTENTS, DAY), [0], proofs=lake.proofs)
     assert dict(proof.proven) == proven(small(1))
 
 
-def test_of_files_that_nobody_reads_back_few_proofs_are_kept(lake: Lake) -> None:
+def test_of_files_that_nobody_reads_back_few_proofs_are_kept(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last ones: the others are decoded once more."""
     for number in range(PROOFS_KEPT + 2):
         commit(lake, small(number))
-    found = lake.scan(CONTENTS, DAY)
+    found, decoded = lake.scan(CONTENTS, DAY), list[str | None]()
+
+    def noting(path: Path, name: str | None = None) -> Iterator[StoredChunks]:
+        decoded.append(name)
+        return read_chunks(path, name)
+
+    monkeypatch.setattr("ricloud_connector.readback.read_chunks", noting)
     assert [proven(small(number)) for number in range(PROOFS_KEPT + 2)] == [
         dict(proof.proven) for proof in read_back(found, range(PROOFS_KEPT + 2), proofs=lake.proofs)
     ]
+    assert decoded == [str(found.parts[number].path) for number in (0, 1)]
     assert not lake.proofs
+
+
+def test_md5_is_hashed_again_where_that_is_asked_for(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit(lake, small(1, 2))
+    found, hashed, expected = lake.scan(CONTENTS, DAY), list[int](), proven(small(1, 2))
+    md5 = hashlib.md5
+
+    def counting(*data: bytes, usedforsecurity: bool = True) -> object:
+        hashed.append(1)
+        return md5(*data, usedforsecurity=usedforsecurity)
+
+    monkeypatch.setattr(hashlib, "md5", counting)
+    for asked, count in ({}, 0), ({"md5": True}, 2):
+        (proof,) = read_back(found, [0], **asked)
+        assert (dict(proof.proven), len(hashed)) == (expected, count)
+
+
+class Elsewhere:
+    """A store that reads a part from a copy, as one in a bucket is; the copy has a flipped bit."""
+
+    def __init__(self, store: Any, copy: Path) -> None:
+        self._store, self._copy = store, copy
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    @contextmanager
+    def settled(self, part: DataFile) -> Iterator[Path]:
+        text = bytearray(Path(str(part.path)).read_bytes())
+        text[len(text) // 3] ^= 1
+        self._copy.write_bytes(text)
+        yield self._copy
+
+
+def test_a_fault_names_the_part_and_not_the_copy_that_was_read(lake: Lake, tmp_path: Path) -> None:
+    commit(lake, {"large": LARGE})
+    found = lake.scan(CONTENTS, DAY)
+    with pytest.raises(UnreadablePart) as raised:
+        list(read_back(replace(found, storage=Elsewhere(found.storage, tmp_path / "copy")), [0]))  # type: ignore[arg-type]
+    assert str(found.parts[0].path) in str(raised.value)
+    assert "copy" not in str(raised.value)
+
+
+def test_an_index_that_tells_of_other_results_proves_nothing(lake: Lake) -> None:
+    commit(lake, small("a", "b"))
+    found = lake.scan(CONTENTS, DAY)
+    renamed = found.index.set_column(1, found.index.schema.field("result_id"), pa.array(["a", "c"]))
+    said = (
+        " holds other results than its index says. If the file is as it was written, remove the lake's folder control/index, "
+        "and it is read anew"
+    )
+    with pytest.raises(UnreadablePart) as raised:
+        list(read_back(replace(found, index=renamed), [0]))
+    assert str(raised.value) == f"{found.parts[0].path}{said}"
 
 
 # Before the commit
