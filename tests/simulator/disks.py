@@ -11,7 +11,6 @@ import errno
 import os
 import random
 import shutil
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,7 +89,7 @@ class SimulatedKernel:
         return stage.touch(
             name if stage.trace is None else f"{name} {self._shown(path)}",
             do,
-            changes=lambda: self._alters(name, path),
+            changes=self._alters(name, path),
             torn=torn if name == "replace" else None,
             lost=OSError(errno.EIO, "simulated: done, and said to have failed") if name in _FAILS else None,
         )
@@ -120,11 +119,12 @@ class SimulatedKernel:
         return answer
 
     def _flush(self, path: str) -> None:
-        facts = os.stat(path)  # raises where there is nothing, as open does
-        if stat.S_ISDIR(facts.st_mode):
+        if os.path.isdir(path):
             self._entries[path] = set(os.listdir(path))
-        elif facts.st_ino not in self._poisoned:  # after a failed fsync the pages count as clean, and are nowhere
-            self._bytes.add(facts.st_ino)
+            return
+        inode = os.stat(path).st_ino  # raises where there is nothing, as open does
+        if inode not in self._poisoned:  # after a failed fsync the pages count as clean, and are nowhere
+            self._bytes.add(inode)
 
     def durable(self, path: str) -> bool:
         """Whether a power cut now would leave the file, with all its bytes."""

@@ -26,7 +26,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ricloud_connector import acknowledge, download, fetch, part_reader, parts, sink
+from ricloud_connector import acknowledge, part_reader, parts
 from ricloud_connector.bucket_storage import BucketStorage
 from ricloud_connector.client import RicloudClient
 from ricloud_connector.cloud import BucketUrl, Cloud
@@ -301,7 +301,6 @@ class _History:
     def __init__(self, world: World, patch: pytest.MonkeyPatch) -> None:
         self.world, self.rng, self._patch = world, world.stage.rng, patch
         self._published = 0
-        self._chunk: int | None = None
 
     def play(self) -> None:
         rng, world = self.rng, self.world
@@ -319,8 +318,6 @@ class _History:
     def _set_up(self) -> None:
         rng, world, patch = self.rng, self.world, self._patch
         api = world.api
-        if rng.random() < 0.25:
-            self._in_small_chunks(rng.choice([300, 500]))
         api.page = rng.choice([1000, 1000, 1, 2, 3])
         api.order = rng.choice(["newest", "newest", "oldest", "shuffled"])
         api.date_filter = rng.choice(["apply", "apply", "apply", "ignore", "reject"])
@@ -342,20 +339,6 @@ class _History:
         patch.setattr(acknowledge, "READ_EACH_UP_TO", rng.choice([20, 20, 2, 0]))
         patch.setattr(open_parts, "PART_ROWS", rng.choice([100_000] * 6 + [1, 2]))
 
-    def _in_small_chunks(self, size: int) -> None:
-        """Chunks, and on a bucket parts, so short that some contents have several of them."""
-        rng, patch = self.rng, self._patch
-        self._chunk = size
-        longest = size * rng.choice([1, 1, 2])
-        for module in (fetch, parts, open_parts):
-            patch.setattr(module, "CHUNK_BYTES", size)
-        for module in (fetch, download, sink):
-            patch.setattr(module, "MEMORY_BYTES", size // 2)
-        patch.setattr(parts, "ROW_GROUP_BYTES", rng.choice([size, parts.ROW_GROUP_BYTES]))
-        patch.setattr(BucketStorage, "longest_part", longest)
-        self.world.oracle.chunk_bytes = size
-        self.world.oracle.longest_part = None if self.world.objects is None else longest
-
     def _publish(self, count: int) -> None:
         rng = self.rng
         for _ in range(count):
@@ -370,8 +353,7 @@ class _History:
                     window.since + timedelta(microseconds=rng.randrange(86_400_000_000)),
                 ]
             )
-            length = rng.randrange(1, 2000) if self._chunk is None else self._chunk * rng.randrange(1, 4) + rng.randrange(-1, 2)
-            data = rng.choice([b"", b"the same bytes", rng.randbytes(length), rng.randbytes(length)])
+            data = rng.choice([b"", b"the same bytes", rng.randbytes(rng.randrange(1, 2000))])
             flaw = rng.choice(FLAWS) if rng.random() < 0.12 else None
             if flaw == "changed bytes" and not data:
                 flaw = "gone"
@@ -387,18 +369,17 @@ class _History:
         world.run_together(processes, days, halves)
 
     def _change_one(self) -> None:
-        """Now and then the API lists another content for a result that is stored, if only in part, and not acknowledged yet."""
+        """Now and then the API lists another content for a result that is stored and not acknowledged yet."""
         rng, world = self.rng, self.world
         waiting = [
             result
             for result in world.api.results.values()
-            if result.state == "available" and result.flaw is None and world.oracle.begun(result)
+            if result.state == "available" and result.flaw is None and world.oracle.stores(result)
         ]
-        partly = [result for result in waiting if not world.oracle.stores(result)]
-        if waiting and rng.random() < (0.5 if partly else 0.15):
-            changed = rng.choice(partly or waiting)
+        if waiting and rng.random() < 0.15:
+            changed = rng.choice(waiting)
             world.stage.say(f"    {changed.name} is changed at the API")
-            changed.change(b"changed " + changed.data * rng.randrange(2))
+            changed.change(b"changed " + changed.data)
 
     def _death(self) -> Death | None:
         rng = self.rng

@@ -50,8 +50,7 @@ def _closed() -> Any:
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """`touches` counts what it did, `changes` and `tearable` some of those where its death asks for them; `outcome` is what it
-    raised, if anything."""
+    """`touches` counts what it did, `changes` and `tearable` some of those; `outcome` is what it raised, if anything."""
 
     name: str
     death: Death | None = None
@@ -64,14 +63,12 @@ class Process:
     turn: Any = field(default_factory=_closed)
 
 
-def _due(process: Process, death: Death, changes: bool | Callable[[], bool], *, tearable: bool) -> bool:
+def _due(process: Process, death: Death, *, changes: bool, tearable: bool) -> bool:
     if not death.of_changes:
         return process.touches == death.touch
-    if not (changes if isinstance(changes, bool) else changes()):
-        return False
-    process.changes += 1
-    process.tearable += tearable
-    return tearable and process.tearable == death.touch if death.moment == TORN else process.changes == death.touch
+    if death.moment == TORN:
+        return changes and tearable and process.tearable == death.touch
+    return changes and process.changes == death.touch
 
 
 MAX_TOUCHES = 20_000
@@ -129,7 +126,7 @@ class Stage:
         what: str,
         do: Callable[[], Any],
         *,
-        changes: bool | Callable[[], bool] = False,
+        changes: bool = False,
         torn: Callable[[], Any] | None = None,
         lost: Exception | None = None,
     ) -> Any:
@@ -145,6 +142,8 @@ class Stage:
         if len(self._running) > 1 and self.rng.random() < self.switching:
             self._hand_over(process)
         process.touches += 1
+        process.changes += changes
+        process.tearable += changes and torn is not None
         self.touches += 1
         self.seconds += 0.01
         if self.trace is not None:
@@ -152,7 +151,7 @@ class Stage:
         if process.touches > MAX_TOUCHES:
             raise Stuck(f"{process.name} has touched the world {MAX_TOUCHES} times")
         death = process.death
-        if death is None or not _due(process, death, changes, tearable=torn is not None):
+        if death is None or not _due(process, death, changes=changes, tearable=torn is not None):
             return do()
         if death.moment == LOST and lost is not None:
             process.death = None

@@ -30,8 +30,7 @@ class Published:
     """One result: what the API says of it (`checksum`, `size`), and what its content truly is (`data`).
 
     `flaw` is what is wrong with it for good: `gone`, `changed bytes`, `wrong size`, `no md5`, `no place`; None where it
-    must end up in the lake. `lag` is how many more lists still call it available after its acknowledgement; `former` is
-    what its content was before the API changed it.
+    must end up in the lake. `lag` is how many more lists still call it available after its acknowledgement.
     """
 
     id: int | str
@@ -43,22 +42,15 @@ class Published:
     state: str = "available"
     consumed: datetime | None = None
     lag: int = 0
-    former: bytes | None = None
 
     @property
     def name(self) -> str:
         return str(self.id)
 
     def change(self, data: bytes) -> None:
-        """From now on the API lists another content: what is stored of the former must be kept, and not be acknowledged."""
-        self.former = self.data
+        """From now on the API lists another content: the one that is stored must be kept, and not be acknowledged."""
         self.data, self.checksum, self.size = data, hashlib.md5(data).hexdigest(), len(data)
         self.flaw = "changed later"
-
-    @property
-    def stored(self) -> bytes | None:
-        """What the lake may hold of it; None where nothing can be proven."""
-        return self.data if self.flaw is None else self.former
 
     @property
     def md5(self) -> str:
