@@ -70,6 +70,16 @@ def test_what_tells_results_apart_does_not_run_together() -> None:
     assert whole((0, "a", 0, 2, "m1", 2), (0, "a", 1, 2, "m", 12)) == []
 
 
+def test_of_some_results_only_a_beginning_is_stored() -> None:
+    def begun(*rows: Row) -> set[str]:
+        found = contents(*rows)
+        return found.begun_results(found.whole_results())
+
+    assert begun() == begun(*SMALL) == begun(*SMALL, *TWO) == set()
+    assert begun(*SMALL, TWO[0], *THREE[:2]) == {"t", "s"}
+    assert begun(*TWO, *THREE[1:]) == {"s"}
+
+
 def test_a_part_of_whole_results_is_read_by_itself() -> None:
     for rows in (
         SMALL,
