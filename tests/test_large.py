@@ -101,7 +101,7 @@ def rows_and_reasons(lake: Lake, raw: list[bytes], known: bytes | None) -> tuple
     return tables, set(lake.scan(QUARANTINE, DAY).index.column("result_id").to_pylist())
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.ci)])
+@pytest.mark.parametrize("seed", [pytest.param(1, marks=pytest.mark.ci), pytest.param(2, marks=pytest.mark.slow)])
 def test_a_large_document_gives_the_same_rows_columns_and_faults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int):
     rng = random.Random(seed)
     found, known = raws(rng), document([{"a": 1, "b": "x"}]) if seed == 2 else None

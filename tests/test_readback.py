@@ -216,7 +216,7 @@ def test_fault_085_no_flipped_byte_gets_through(one_part: tuple[Lake, bytes, pa.
     assert_nothing_false_is_proven(one_part, bytes(text))
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_fault_085_no_flipped_bit_gets_through_wherever_it_is(one_part: tuple[Lake, bytes, pa.Table]) -> None:
     original = one_part[1]
@@ -682,6 +682,6 @@ def test_reading_back_a_large_content_stays_flat(lake: Lake) -> None:
     assert grown_by_mib(lake, 320 * MIB) < 150
 
 
-@pytest.mark.ci
+@pytest.mark.slow
 def test_reading_back_2_gib_stays_flat(lake: Lake) -> None:
     assert grown_by_mib(lake, 2047 * MIB) < 150
