@@ -6,9 +6,6 @@ what it would make of the same bytes; on any doubt there is no answer, and the p
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, NamedTuple
@@ -16,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
+from ricloud_connector.collector import collector_at_rest
 from ricloud_connector.item import (
     ID_REFUSED,
     KNOWN_FIELDS,
@@ -41,29 +39,13 @@ class QuickPage(NamedTuple):
     has_more: bool
 
 
-@contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Thousands of objects are made here and gone again, none in a cycle: to look through them would be a third of the work.
-
-    It works again after each page, whatever other threads read meanwhile; where it was at rest already it stays so.
-    """
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 class _Doubt(Exception):
     """Raised inside; the page may read otherwise the careful way."""
 
 
 def read_quickly(body: bytes) -> QuickPage | None:
     """The page; None where it is not certain that this is what `item.py` would make of it."""
-    with _collector_at_rest():
+    with collector_at_rest():
         return _read(body)
 
 

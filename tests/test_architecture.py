@@ -15,7 +15,7 @@ PACKAGE = ROOT / "ricloud_connector"
 
 # From the bottom up. A module may import from its own row's predecessors and from the same row.
 LAYERS = [
-    {"errors", "model", "redact", "datasets"},
+    {"errors", "model", "redact", "datasets", "collector"},
     {"listed", "schemas", "wire", "item", "quick_page", "location", "cloud", "refusal", "plan", "verify", "watch", "options"},
     {
         "overlap",

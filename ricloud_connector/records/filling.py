@@ -12,6 +12,7 @@ from functools import partial
 import pyarrow as pa
 
 from ricloud_connector import overlap
+from ricloud_connector.collector import collector_at_rest
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import Rejection
 from ricloud_connector.options import Contract
@@ -22,7 +23,7 @@ from ricloud_connector.records.feed import Feed, Version
 from ricloud_connector.records.fitting import EXACT, NotFinite
 from ricloud_connector.records.large import Spool, look_through, rows_of
 from ricloud_connector.records.part import MANY_CELLS, Group, RecordsPart
-from ricloud_connector.records.portions import MAX_CELLS, TooManyCells, check_cells, collector_at_rest, few_cells, split
+from ricloud_connector.records.portions import MAX_CELLS, TooManyCells, check_cells, few_cells, split
 from ricloud_connector.records.rows import Built, Source, build_table
 from ricloud_connector.records.sources import Document
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from ricloud_connector.records.columns import Columns
 from ricloud_connector.records.part import MANY_CELLS
@@ -47,15 +45,3 @@ def few_cells(documents: list[Document], columns: int) -> Iterator[tuple[list[Do
         cells += more
     if some:
         yield some, cells
-
-
-@contextmanager
-def collector_at_rest() -> Iterator[None]:
-    """Without the cyclic garbage collector for some MiB of JSON: millions of objects and no cycles, and it doubles the time."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
