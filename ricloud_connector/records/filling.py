@@ -163,21 +163,21 @@ class OpenRecords:
             contract = self._contract(feed)
             columns = self._decide(feed, lambda _: outline.columns, contract).columns
             misfits, refused = Counter[str](), list[int]()
-            try:
-                check_cells(outline.records, columns)
-                with Spool(self._lake.staging / f"records-{os.urandom(8).hex()}", columns) as spool:
+            with Spool(self._lake.staging / f"records-{os.urandom(8).hex()}", columns) as spool:
+                try:
+                    check_cells(outline.records, columns)
                     for built in rows_of(document, outline, columns, reader, lambda some: _built(some, columns, contract)):
                         spool.write(built.table)
                         misfits.update(built.misfits)
                         refused += built.refused.get(document.result_id, [])
-                    for table in spool:
-                        self._add(part, table, columns)
-                        self._unwritten += table.nbytes
-                        if self._unwritten >= FLUSH_BYTES:
-                            self._flush()
-            except _ILL as error:
-                self.faults.append(document.rejection(_fault_of(error)))
-                return
+                except _ILL as error:
+                    self.faults.append(document.rejection(_fault_of(error)))
+                    return
+                for table in spool:  # all of them are there: from here on no fault is the document's
+                    self._add(part, table, columns)
+                    self._unwritten += table.nbytes
+                    if self._unwritten >= FLUSH_BYTES:
+                        self._flush()
         self._count([document])
         self.misfits.update({(feed.identifier or "", place): count for place, count in misfits.items()})
         self._refuse({document.result_id: refused} if refused else {}, misfits, {document.result_id: document})

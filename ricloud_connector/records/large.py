@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -127,26 +128,37 @@ class Spool:
 
     def __init__(self, path: Path, columns: Columns) -> None:
         self._path = path
-        self._writer = pa.ipc.new_stream(pa.OSFile(str(path), "wb"), schema_of(columns))
+        with self._on_disk():
+            self._file = pa.OSFile(str(path), "wb")
+            self._writer = pa.ipc.new_stream(self._file, schema_of(columns))
 
     def __enter__(self) -> Spool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._file.close()
         self._path.unlink(missing_ok=True)
 
     def write(self, table: pa.Table) -> None:
-        """Raises: LakeError."""
-        try:
+        """Raises: LakeError where the disk is at fault; what else Arrow raises is about the table."""
+        with self._on_disk():
             self._writer.write_table(table)
-        except OSError as error:
-            raise LakeError(f"cannot write in {self._path.parent}: {error}") from error
 
     def __iter__(self) -> Iterator[pa.Table]:
-        self._writer.close()
-        with pa.OSFile(str(self._path)) as file, pa.ipc.open_stream(file) as batches:
-            for batch in batches:
-                yield pa.Table.from_batches([batch])
+        """Raises: LakeError."""
+        with self._on_disk((OSError, pa.ArrowException)):
+            self._writer.close()
+            self._file.close()
+            with pa.OSFile(str(self._path)) as file, pa.ipc.open_stream(file) as batches:
+                for batch in batches:
+                    yield pa.Table.from_batches([batch])
+
+    @contextmanager
+    def _on_disk(self, kinds: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
+        try:
+            yield
+        except kinds as error:
+            raise LakeError(f"{self._path.parent} cannot be written or read: {error}") from error
 
 
 def _chunks(document: Document) -> Iterator[bytes]:
