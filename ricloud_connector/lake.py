@@ -34,7 +34,7 @@ from ricloud_connector.index_cache import IndexCache
 from ricloud_connector.model import Place
 from ricloud_connector.part_reader import read_footer, read_groups, read_keys
 from ricloud_connector.partition import Partition
-from ricloud_connector.parts import PartWriter, StagedPart
+from ricloud_connector.parts import ROW_GROUP_ROWS, PartWriter, StagedPart
 from ricloud_connector.readback import Proofs, prove_staged
 from ricloud_connector.schemas import DATASETS, FORMAT, Dataset
 from ricloud_connector.storage import DiskStorage, Storage
@@ -130,7 +130,8 @@ class Lake:
         if not table.num_rows:
             return 0
         with self.writer(dataset) as writer:
-            writer.write(table)
+            for start in range(0, table.num_rows, ROW_GROUP_ROWS):
+                writer.write(table.slice(start, ROW_GROUP_ROWS))
             staged = writer.finish()
         return self.commit(day, staged)
 

@@ -6,7 +6,7 @@ Files never change, so each is read once for its index (`index_cache.py`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,17 @@ class Partition:
 
         Of a content that is stored whole no chunk is missing, not even where the rows hold another version of it.
         """
-        keys = _joined(rows, self.dataset)
-        stored = pc.is_in(keys, value_set=_joined(self.index, self.dataset))
+        keys, near = _joined(rows, self.dataset), self._of_results_in(rows)
+        stored = pc.is_in(keys, value_set=_joined(near.index, self.dataset))
         if self.dataset is CONTENTS:
-            whole = self.whole_results().column("result_id")
+            whole = near.whole_results().column("result_id")
             stored = pc.or_(stored, pc.is_in(rows.column("result_id"), value_set=whole).combine_chunks())
         return pc.and_not(first_occurrences(keys), stored)
+
+    def _of_results_in(self, rows: pa.Table) -> Partition:
+        """As if there were no others: few of many, as a rule, and what is done with them costs more than to find them."""
+        name = self.dataset.key[0]
+        return replace(self, index=self.index.filter(pc.is_in(self.index.column(name), value_set=rows.column(name))))
 
     def whole_results(self) -> pa.Table:
         """Of a contents partition, a row per result of which every chunk is stored.

@@ -14,12 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ricloud_connector.disk import discard
 from ricloud_connector.errors import LakeError
-from ricloud_connector.model import CHUNK_BYTES, Content, Result
+from ricloud_connector.model import CHUNK_BYTES, Content
 from ricloud_connector.part_reader import fingerprint, plain_columns
 from ricloud_connector.schemas import CONTENTS, Dataset
 
@@ -105,7 +106,8 @@ class ContentsWriter:
 
     def __init__(self, writer: PartWriter) -> None:
         self._writer = writer
-        self._rows: list[tuple[Any, ...]] = []
+        self._rows: list[tuple[Content, int, int]] = []
+        self._chunks: list[bytes] = []
         self._pending_bytes = 0
 
     def add(self, content: Content) -> None:
@@ -119,39 +121,53 @@ class ContentsWriter:
         count = chunk_count(content)
         self._writer.md5s[content.sha256] = content.md5
         if isinstance(content.body, bytes):
-            self._add_chunk(content.result, content.sha256, content.body, 0, count)
+            self._add_chunk(content, content.body, 0, count)
             return
         try:
             with content.body.open("rb") as file:
                 file.seek(indexes.start * CHUNK_BYTES)
                 for index in indexes:
-                    self._add_chunk(content.result, content.sha256, file.read(CHUNK_BYTES), index, count)
+                    self._add_chunk(content, file.read(CHUNK_BYTES), index, count)
         except OSError as error:
             raise LakeError(f"cannot read the staging file {content.body}: {error.strerror}") from error
 
-    def _add_chunk(self, result: Result, sha256: str, chunk: bytes, index: int, count: int) -> None:
+    def _add_chunk(self, content: Content, chunk: bytes, index: int, count: int) -> None:
         if self._pending_bytes + len(chunk) > ROW_GROUP_BYTES or len(self._rows) >= ROW_GROUP_ROWS:
             self.flush()
-        values = (
-            result.id,
-            index,
-            count,
-            chunk,
-            result.identifier,
-            result.type,
-            result.checksum,
-            sha256,
-            result.size,
-            result.date_created,
-        )
-        self._rows.append(values)
+        self._rows.append((content, index, count))
+        self._chunks.append(chunk)
         self._pending_bytes += len(chunk)
 
     def flush(self) -> None:
         """Write what is pending as one row group."""
         if self._rows:
-            self._writer.write(pa.table([*zip(*self._rows, strict=True)], schema=CONTENTS.schema))
-            self._rows, self._pending_bytes = [], 0
+            self._writer.write(self._table())
+            self._rows, self._chunks, self._pending_bytes = [], [], 0
+
+    def _table(self) -> pa.Table:
+        contents, index, count = zip(*self._rows, strict=True)
+        results = [content.result for content in contents]
+        columns: dict[str, Any] = {
+            "result_id": [result.id for result in results],
+            "chunk_index": index,
+            "chunk_count": count,
+            "content": _joined(self._chunks),
+            "identifier": [result.identifier for result in results],
+            "type": [result.type for result in results],
+            "checksum": [result.checksum for result in results],
+            "sha256": [content.sha256 for content in contents],
+            "size": [result.size for result in results],
+            "date_created": [result.date_created for result in results],
+        }
+        return pa.table([columns[name] for name in CONTENTS.schema.names], schema=CONTENTS.schema)
+
+
+def _joined(chunks: Sequence[bytes]) -> pa.Array:
+    """The chunks as a column; each byte is copied once, where Arrow's own way copies what it has as often as it grows."""
+    offsets = np.zeros(len(chunks) + 1, np.int32)
+    np.cumsum([len(chunk) for chunk in chunks], out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(chunks))]
+    return pa.Array.from_buffers(pa.binary(), len(chunks), buffers)
 
 
 def chunk_count(content: Content) -> int:

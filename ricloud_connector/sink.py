@@ -13,6 +13,9 @@ from ricloud_connector.verify import Digest, check_content
 MEMORY_BYTES = 1024 * 1024
 """Contents up to this length stay in memory: with 64 in flight, at most 64 MiB."""
 
+CHUNKS_HELD = 256
+"""Beyond these they become one: a server may send single bytes, and as an object each would take forty."""
+
 _numbers = count()
 
 
@@ -23,7 +26,7 @@ class Sink:
     `discard` remove the file; after `finish` it is the `Content`'s.
     """
 
-    __slots__ = ("_buffer", "_digest", "_handle", "_path", "_staging", "fault", "result")
+    __slots__ = ("_chunks", "_digest", "_handle", "_path", "_staging", "fault", "result")
 
     def __init__(self, result: Result, staging: Path) -> None:
         self.result = result
@@ -33,7 +36,7 @@ class Sink:
 
     def _start(self) -> None:
         self._digest = Digest(self.result.size or 0)
-        self._buffer = bytearray()
+        self._chunks: list[bytes] = []
         self._path: Path | None = None  # once it has one
         self._handle: int | None = None
 
@@ -45,14 +48,16 @@ class Sink:
     @property
     def in_memory(self) -> int:
         """Bytes held in memory."""
-        return len(self._buffer)
+        return sum(map(len, self._chunks))
 
     def write(self, chunk: bytes) -> bool:
         """Take a chunk. False after setting `fault`: the chunk was refused, and nothing may follow it."""
         try:
             self._digest.update(chunk)
             if self._path is None and self._digest.size <= MEMORY_BYTES:
-                self._buffer += chunk
+                self._chunks.append(chunk)
+                if len(self._chunks) > CHUNKS_HELD:
+                    self._chunks = [b"".join(self._chunks)]
             else:
                 self._spill(chunk)
         except ContentError as error:
@@ -66,8 +71,8 @@ class Sink:
             path = self._staging / f"content-{next(_numbers)}"
             self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             self._path = path
-            _write_all(self._handle, self._buffer)
-            self._buffer = bytearray()
+            _write_all(self._handle, b"".join(self._chunks))
+            self._chunks = []
         elif self._handle is None:
             self._handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         _write_all(self._handle, chunk)
@@ -92,21 +97,21 @@ class Sink:
         self.rest()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
-        self._buffer = bytearray()
+        self._chunks = []
 
     def finish(self) -> Content:
         """The content, once its length and md5 are those listed. Raises: ContentError, LakeError."""
         check_content(self.result, self._digest)
         self.rest()
-        content = Content(self.result, self._digest.md5, self._digest.sha256, self._path or bytes(self._buffer))
-        self._buffer, self._path = bytearray(), None  # what it held goes with the content
+        content = Content(self.result, self._digest.md5, self._digest.sha256, self._path or b"".join(self._chunks))
+        self._chunks, self._path = [], None  # what it held goes with the content
         return content
 
     def _unwritable(self, error: OSError) -> LakeError:
         return LakeError(f"cannot write to the staging folder {self._staging}: {error.strerror}")
 
 
-def _write_all(handle: int, data: bytes | bytearray) -> None:
+def _write_all(handle: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view) :]

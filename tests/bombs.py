@@ -133,7 +133,7 @@ class Ingests:
 
 
 def main() -> None:
-    cli._return_memory_at_once()  # as the command does
+    cli._manage_memory()  # as the command does
     fetch_module.FIRST_PAUSE_S = 0.01
     for line in sys.stdin:
         settings = dataclasses.replace(Settings.from_environment(json.loads(line)), api_deadline_s=5.0)

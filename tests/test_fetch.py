@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -1003,6 +1004,20 @@ def test_a_sink_keeps_to_itself(tmp_path):
     assert small.write(SMALL)
     assert not small.write(b"!")
     assert small.fault is not None
+
+
+def test_a_content_that_comes_in_single_bytes_takes_no_more_memory_than_its_length(tmp_path):
+    data = os.urandom(100_000)
+    sink = Sink(result_at(None, data), tmp_path)
+    tracemalloc.start()
+    try:
+        assert all(sink.write(bytes([byte])) for byte in data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * len(data)
+    assert sink.in_memory == len(data)
+    assert body_of(sink.finish()) == data
 
 
 # -- secrets, and what pycurl would print

@@ -85,7 +85,10 @@ class OpenParts:
             partition = self._lake.scan(CONTENTS, self._day)
             self._whole = partition.whole_results()
             self._begun = partition.begun_results(self._whole)
-        return whole_of(self._whole, ids) | self._closed.proven | self._open.proven
+        found = whole_of(self._whole, ids)
+        for proven in (self._closed.proven, self._open.proven):
+            found |= {result_id: proven[result_id] for result_id in proven.keys() & ids}
+        return found
 
     def add_results(self, results: Listed, seen_at: datetime) -> None:
         """Add a row for each result that has none yet."""

@@ -59,7 +59,7 @@ def fetch(servers: Servers, staging: Path) -> list[bytes]:
         for _, fault in store.transfer(transfers):
             assert fault is None, fault
     store.close()
-    found += (bytes(sink._buffer) for sink in sinks)
+    found += (b"".join(sink._chunks) for sink in sinks)
     return found
 
 
