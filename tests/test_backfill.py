@@ -12,7 +12,10 @@ import dagster as dg
 import pytest
 
 from ricloud_connector.emulator import Behaviour, Emulator
+from ricloud_connector.ingest import store_results
 from ricloud_connector.model import Window
+from ricloud_connector.session import open_run
+from ricloud_connector.settings import Settings
 from tests.codelocation import CodeLocation
 from tests.command import clean_environment
 from tests.exactness import assert_exact
@@ -133,6 +136,23 @@ def test_a_server_that_ignores_the_filter_is_walked_once_for_all_days(tmp_path):
         assert len(lists) <= 16
     finally:
         emulator.stop()
+
+
+def test_days_are_listed_side_by_side_as_soon_as_one_page_has_shown_that_the_server_filters(tmp_path):
+    emulator = published(2, 2_100)
+    emulator.behaviour = Behaviour(latency_s=0.1)
+    days = [LAST - timedelta(days=back) for back in (1, 0)]
+    try:
+        settings = Settings.from_environment({**emulator.environment(), "RICLOUD_LAKE": str(tmp_path)})
+        with open_run(settings) as run:
+            reports = list(store_results(run, [(day, Window.of_day(day)) for day in days], contents=False))
+    finally:
+        emulator.stop()
+    assert [report.new_result_rows for report in reports] == [2_100] * 2
+    asked = [request.query for request in emulator.requests if request.path == "/results"]
+    pages = {day: [place for place, query in enumerate(asked) if f"date_created__gte={day}" in query] for day in days}
+    assert [len(places) for places in pages.values()] == [3] * 2
+    assert max(places[0] for places in pages.values()) < min(places[-1] for places in pages.values())
 
 
 def test_signed_urls_are_not_spooled(tmp_path):

@@ -73,7 +73,7 @@ def store_results(
     contents: bool = True,
 ) -> Iterator[DayReport]:
     """The first half: list and store, day by day; either dataset can be left out. Raises: as `ingest_results`."""
-    with DayListings(run, days, selection or Selection()) as listings:
+    with DayListings(run, days, selection or Selection(), contents=contents) as listings:
         for listed in listings:
             report = DayReport(listed.day, span=listed.span)
             with report.measured():

@@ -24,7 +24,8 @@ from ricloud_connector.model import AVAILABLE, Rejection, Result, Window
 from ricloud_connector.options import Selection
 
 WINDOWS_AHEAD = 8
-PAGES_AHEAD = 2
+PAGES_AHEAD = 2  # of each state of a day
+MANY_PAGES_AHEAD = 16  # of all states of a day, where no contents are fetched: without signed URLs a page takes half a MB
 SPOOL_ITEMS = 10_000  # held in memory before they are appended to the files of their days
 PAGE_ITEMS = 1000
 
@@ -50,12 +51,19 @@ class _Started:
     listings: dict[str, Listing]
     pages: dict[str, overlap.ahead[Listed]]
 
+    @property
+    def filter_ignored(self) -> bool:
+        return any(listing.filter_ignored for listing in self.listings.values())
+
 
 class DayListings:
-    """Iterate it once, inside `with`: each day with its pages. `spooled` says that the server ignores the date filter."""
+    """Iterate it once, inside `with`: each day with its pages. `spooled` says that the server ignores the date filter.
 
-    def __init__(self, run: Run, days: Iterable[Day], selection: Selection) -> None:
-        self._run, self._selection = run, selection
+    Without `contents`, results have no signed URLs.
+    """
+
+    def __init__(self, run: Run, days: Iterable[Day], selection: Selection, *, contents: bool = True) -> None:
+        self._run, self._selection, self._contents = run, selection, contents
         self._waiting = deque(days)
         self._started = deque[_Started]()
         self._stack = ExitStack()
@@ -68,35 +76,42 @@ class DayListings:
         self._stack.close()
 
     def __iter__(self) -> Iterator[ListedDay]:
-        trusted = 1  # the first day alone shows whether the server filters: eight whole walks at once would be too many
         while self._waiting or self._started:
-            while self._waiting and len(self._started) < trusted:
-                self._started.append(self._start(*self._waiting.popleft()))
-            turn = self._started.popleft()
-            yield ListedDay(turn.day, turn.span, {state: self._wanted(pages) for state, pages in turn.pages.items()})
+            turn = self._started.popleft() if self._started else self._start(*self._waiting.popleft())
+            yield ListedDay(turn.day, turn.span, {state: self._pages_of(turn, state) for state in turn.pages})
             for pages in turn.pages.values():
                 pages.stop()
-            if any(listing.filter_ignored for listing in turn.listings.values()) and (self._waiting or self._started):
+            if turn.filter_ignored and (self._waiting or self._started):
                 self._waiting.extendleft((later.day, later.span) for later in reversed(self._started))
                 self._started.clear()
                 self._stack.close()
                 yield from self._spool()
                 return
-            trusted = WINDOWS_AHEAD
+            self._start_ahead()
+
+    def _pages_of(self, turn: _Started, state: str) -> Iterator[Listed]:
+        for page in turn.pages[state]:
+            if not turn.filter_ignored:  # a page shows it, as a rule: eight walks over everything at once would be too many
+                self._start_ahead()
+            yield self._selection.chosen(page)
+
+    def _start_ahead(self) -> None:
+        while self._waiting and len(self._started) < WINDOWS_AHEAD - 1:
+            self._started.append(self._start(*self._waiting.popleft()))
 
     def _start(self, day: date, span: Window) -> _Started:
         listings = {
             state: self._run.client.list_results(span, state, filters=self._selection.filters)
             for state in self._selection.states
         }
-        pages = {state: overlap.ahead(listing.by_page(), PAGES_AHEAD) for state, listing in listings.items()}
+        most = PAGES_AHEAD if self._contents else max(PAGES_AHEAD, MANY_PAGES_AHEAD // len(listings))
+        pages = {state: overlap.ahead(self._read(listing), most) for state, listing in listings.items()}
         for each in pages.values():
             self._stack.callback(each.stop)
         return _Started(day, span, listings, pages)
 
-    def _wanted(self, pages: Iterable[Listed]) -> Iterator[Listed]:
-        for page in pages:
-            yield self._selection.chosen(page)
+    def _read(self, listing: Listing) -> Iterator[Listed]:
+        return (page if self._contents else page.unsigned() for page in listing.by_page())
 
     def _spool(self) -> Iterator[ListedDay]:
         """Walk once over all days that are left, and give them out from files."""
@@ -107,8 +122,8 @@ class DayListings:
         spool = _Spool(self._run.lake.staging / "spool")
         for state in self._selection.states:
             listing = self._run.client.list_results(whole, state, filters=self._selection.filters)
-            for page in self._wanted(listing.by_page()):
-                spool.add(state, page)
+            for page in listing.by_page():
+                spool.add(state, self._selection.chosen(page))
         spool.flush()
         for day, span in days:
             yield ListedDay(day, span, {state: spool.read(state, day, span) for state in self._selection.states})
