@@ -1,7 +1,8 @@
 """The parts of one day that are being filled: rows go in as they are proven, files come out whole. I/O: through the lake.
 
 Results and contents are committed together and in that order, so that a content is never in the lake before its result.
-While one pair of parts is proven, synced and named, in a thread of its own, the next one is filled already.
+While one pair of parts is proven, synced and named, in a thread of its own, the next one is filled already; and who is told of
+what was committed does his work in another, beside the next commit.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class _Pair:
 class OpenParts:
     """Fills the parts of one day. Use as a context manager: what is not committed is dropped.
 
-    `committed` is told, in the thread that commits, the ids of the contents that are in the lake now.
+    `committed` is told the ids of the contents that are in the lake now, in one thread and for one commit after the other.
     """
 
     def __init__(
@@ -65,6 +66,8 @@ class OpenParts:
         self._open, self._closed = _Pair(), _Pair()
         self._commit: Future[None] | None = None
         self._committer = overlap.pool(1, "ricloud-commit")
+        self._teller = overlap.pool(1, "ricloud-settle")
+        self._told: Future[None] | None = None
         self._known: Partition | None = None
         self._whole: pa.Table | None = None
         self._begun: set[str] = set()
@@ -74,6 +77,7 @@ class OpenParts:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._committer.shutdown()
+        self._teller.shutdown()
         self._open.stack.close()
 
     def stored(self, ids: list[str]) -> dict[str, Proven]:
@@ -149,8 +153,7 @@ class OpenParts:
         self._whole = None
         self.new_contents += 1 if added else 0
         self.stored_by_others += 0 if added else 1
-        if self._committed is not None:
-            self._committed([content.result.id])
+        self._tell([content.result.id])
         return None
 
     def _changed(self, result: Result) -> Rejection | None:
@@ -168,9 +171,13 @@ class OpenParts:
             self._close()
 
     def commit(self) -> None:
-        """Put everything added so far into the lake, results first; it is there when this returns. Raises: LakeError."""
+        """Put everything added so far into the lake, results first; it is there, and told, when this returns.
+
+        Raises: LakeError, and what being told raises.
+        """
         self._close()
         self._settle()
+        self._wait_until_told()
 
     def _close(self) -> None:
         """Begin to commit what is open, once the pair before it is committed, and start anew. Raises: LakeError."""
@@ -194,8 +201,19 @@ class OpenParts:
                 lost = min(len(pair.proven), pair.contents.rows - self._lake.commit(self._day, staged))
                 self.new_contents += len(pair.proven) - lost
                 self.stored_by_others += lost
-        if pair.proven and self._committed is not None:
-            self._committed(pair.proven.keys())
+        if pair.proven:
+            self._tell(pair.proven.keys())
+
+    def _tell(self, ids: Collection[str]) -> None:
+        """Have it told what was committed, once that is done with what was told before."""
+        if self._committed is not None:
+            self._wait_until_told()
+            self._told = self._teller.submit(self._committed, ids)
+
+    def _wait_until_told(self) -> None:
+        told, self._told = self._told, None
+        if told is not None:
+            told.result()
 
 
 def whole_of(whole: pa.Table, ids: list[str]) -> dict[str, Proven]:
