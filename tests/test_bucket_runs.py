@@ -21,12 +21,6 @@ BUCKET_EVENTS = ("ricloud_connector.objects:call", *(name for name in EVENTS if 
 GS = pytest.param("gs", marks=pytest.mark.ci)
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
-
-
 @pytest.fixture(params=["s3", GS])
 def world(request: pytest.FixtureRequest, nursery: Nursery, tmp_path: Path) -> Iterator[World]:
     if request.param == "s3":

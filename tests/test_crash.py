@@ -30,12 +30,6 @@ SEND = "ricloud_connector.client:RicloudClient.send_acknowledgements"
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
-
-
-@pytest.fixture(scope="module")
 def events(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Every event of a run that nothing befalls, in their order."""
     folder = tmp_path_factory.mktemp("events")

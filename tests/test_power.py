@@ -25,12 +25,6 @@ from tests.nursery import Nursery, Plan
 from tests.world import World, new_world
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
-
-
 class Disk:
     """An ext4 in a file, mounted at `place`; `cut` keeps a copy of it as it would be after a power cut now."""
 
@@ -57,7 +51,7 @@ class Disk:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    make_ext4(tmp_path / "disk", 48)
+    make_ext4(tmp_path / "disk", 16)
     with mounted_image(tmp_path / "disk", tmp_path / "mounted") as place:
         yield Disk(tmp_path, place)
 

@@ -20,12 +20,6 @@ from tests.readers import polled
 from tests.world import DAY, World, new_world
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
-
-
 @pytest.fixture
 def world(nursery: Nursery, tmp_path: Path) -> Iterator[World]:
     with new_world(nursery, tmp_path / "lake") as world:
