@@ -345,8 +345,9 @@ def test_fault_025_a_reply_that_is_lost_is_asked_for_again(scene: Scene) -> None
     assert scene.posts == 2
 
 
-@pytest.mark.parametrize("answer", [Broken(), Response(status_code=500), Response(status_code=504)], ids=["cut", "500", "504"])
-@pytest.mark.parametrize("count", [3, 30])
+@pytest.mark.parametrize(
+    ("answer", "count"), [(Broken(), 3), (Response(status_code=500), 3), (Broken(), 30)], ids=["cut", "500", "cut, many"]
+)
 def test_fault_026_what_was_applied_although_the_api_never_said_so_is_no_error(
     scene: Scene, answer: Response, count: int
 ) -> None:

@@ -179,8 +179,7 @@ def test_explicit_settings_win_over_the_environment_and_the_token_is_a_secret(em
 
 
 def test_no_secret_reaches_dagsters_storage(emulator, instance_with_files, tmp_path):
-    for day in emulator.days:
-        assert run_job(instance_with_files, partition_key=day.isoformat()).success
+    assert run_job(instance_with_files, partition_key=emulator.days[0].isoformat()).success
     signatures = [request.query for request in emulator.requests if request.server == "contents"]
     assert signatures
     stored = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
@@ -192,6 +191,7 @@ def test_no_secret_reaches_dagsters_storage(emulator, instance_with_files, tmp_p
         assert signature.encode() not in stored
 
 
+@pytest.mark.ci  # by default the same definitions are loaded in a process, and their job is run in this one
 def test_dagsters_own_command_materialises_a_partition(emulator, tmp_path):
     home = tmp_path / "home"
     home.mkdir()

@@ -51,12 +51,12 @@ def race(world: World, runs: int, *, rounds: int, kills: bool = False, seed: int
 
 @pytest.mark.parametrize("runs", [2, 3])
 def test_fault_112_runs_of_one_partition_at_once(world: World, runs: int) -> None:
-    race(world, runs, rounds=8)
+    race(world, runs, rounds=4)
 
 
 @pytest.mark.parametrize("runs", [2, 3])
 def test_fault_112_runs_of_one_partition_at_once_all_but_one_killed(world: World, runs: int) -> None:
-    race(world, runs, rounds=8, kills=True)
+    race(world, runs, rounds=4, kills=True)
 
 
 @pytest.mark.slow
