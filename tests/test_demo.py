@@ -17,6 +17,7 @@ REAL = {
 }
 
 
+@pytest.mark.ci
 def test_the_demo_ingests_and_a_second_run_proves_that_nothing_is_new(tmp_path):
     first = run_command("demo", "--results", "40", environment=REAL, cwd=tmp_path)
     assert first.returncode == 0, first.stderr

@@ -49,12 +49,15 @@ def race(world: World, runs: int, *, rounds: int, kills: bool = False, seed: int
     world.recover()
 
 
-@pytest.mark.parametrize("runs", [2, 3])
+RUNS = [pytest.param(2, marks=pytest.mark.ci), 3]
+
+
+@pytest.mark.parametrize("runs", RUNS)
 def test_fault_112_runs_of_one_partition_at_once(world: World, runs: int) -> None:
     race(world, runs, rounds=4)
 
 
-@pytest.mark.parametrize("runs", [2, 3])
+@pytest.mark.parametrize("runs", RUNS)
 def test_fault_112_runs_of_one_partition_at_once_all_but_one_killed(world: World, runs: int) -> None:
     race(world, runs, rounds=4, kills=True)
 

@@ -466,7 +466,7 @@ def test_fault_084_a_piece_that_does_not_decode_to_its_bytes_is_not_committed(la
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 def test_fault_085_a_file_that_changed_after_this_run_had_proven_it_is_found(
     tmp_path_factory: Any, data: st.DataObject
 ) -> None:
