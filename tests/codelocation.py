@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -32,6 +31,23 @@ def evaluated(tick: Any, context: Any) -> Any:
         return tick.evaluate_tick(context)
 
 
+class _ScheduleContext(dg.ScheduleEvaluationContext):
+    """A tick of the schedule with the instance at hand: Dagster's own context opens its instance from files, each tick anew."""
+
+    def __init__(self, location: CodeLocation) -> None:
+        super().__init__(
+            instance_ref=None,
+            scheduled_execution_time=location.now,
+            resources={"ricloud": location.resource.get_resource_definition()},
+            repository_def=location.repository,
+        )
+        self._of_location = location.instance
+
+    @property
+    def instance(self) -> dg.DagsterInstance:
+        return self._of_location
+
+
 @dataclass
 class CodeLocation:
     """Ticks of its sensor and schedule, and the runs that they ask for. `now` is the clock."""
@@ -46,8 +62,7 @@ class CodeLocation:
     def __post_init__(self) -> None:
         # Entered, and left after the test: Dagster keeps what an instance has set up in a variable of its own until then.
         self._stack = ExitStack()
-        home = self._stack.enter_context(tempfile.TemporaryDirectory())
-        self.instance = self._stack.enter_context(dg.DagsterInstance.local_temp(home))
+        self.instance = self._stack.enter_context(dg.DagsterInstance.ephemeral())
         OPEN.append(self)
         settings = self.emulator.environment()
         self.resource = RicloudResource(
@@ -83,13 +98,7 @@ class CodeLocation:
 
     def reconcile(self) -> list[dg.RunRequest]:
         """One tick of the schedule; returns its run requests."""
-        context = dg.build_schedule_context(
-            instance=self.instance,
-            scheduled_execution_time=self.now,
-            resources={"ricloud": self.resource},
-            repository_def=self.repository,
-        )
-        return list(evaluated(self._schedule, context).run_requests or [])
+        return list(evaluated(self._schedule, _ScheduleContext(self)).run_requests or [])
 
     def observation(self) -> dict[str, object]:
         """The metadata of the last observation on the results asset."""

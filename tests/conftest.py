@@ -4,11 +4,31 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import certifi
 import dagster as dg
 import pytest
 
 from ricloud_connector.emulator.seaweedfs import SeaweedFS, find_weed
 from tests.codelocation import OPEN
+from tests.nursery import Nursery
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One root instead of all of the world's: reading those takes as long as a run of a few results."""
+    bundle = tmp_path_factory.mktemp("roots") / "root.pem"
+    end = "-----END CERTIFICATE-----\n"
+    bundle.write_text(certifi.contents().partition(end)[0] + end)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certifi, "where", lambda: str(bundle))
+        yield
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """One for each worker: it takes a second to start, and each process that it forks is a new one."""
+    with Nursery() as nursery:
+        yield nursery
 
 
 @pytest.fixture(scope="session")

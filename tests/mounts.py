@@ -47,10 +47,10 @@ def mounted_image(image: Path, folder: Path) -> Iterator[Path]:
 
 def _unmount(folder: Path) -> None:
     """A reader's threads may let go of their files a moment after its answer."""
-    for _ in range(100):
+    for _ in range(500):
         if subprocess.run(["umount", str(folder)], capture_output=True).returncode == 0:
             return
-        time.sleep(0.1)
+        time.sleep(0.02)
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
     raise AssertionError(f"{folder} is still in use")
 

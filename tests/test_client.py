@@ -199,7 +199,7 @@ def test_fault_004_a_wait_has_an_upper_bound():
 @pytest.mark.parametrize("written", ["0", "-5", "abc", "", "nan", "Thu, 01 Jan 1970 00:00:00 GMT", "0.0000001"])
 def test_fault_004_a_wait_of_nothing_is_no_busy_loop(written):
     started = time.monotonic()
-    error, server = fail_list(reply(429, {"Retry-After": written, "Date": "Fri, 20 Nov 2026 10:00:00 GMT"}), deadline_s=0.5)
+    error, server = fail_list(reply(429, {"Retry-After": written, "Date": "Fri, 20 Nov 2026 10:00:00 GMT"}), deadline_s=0.3)
     assert isinstance(error, ApiUnavailable)
     assert time.monotonic() - started < 1.0
     assert 2 <= len(server.requests) <= 8
@@ -301,7 +301,7 @@ def test_fault_012_nobody_there(url):
 def test_fault_013_a_broken_connection_is_asked_again(broken):
     ids, _ = read_list(broken, broken, GOOD_PAGE, sleep=Sleeps())
     assert ids == ["5f0c"]
-    error, _ = fail_list(broken, deadline_s=0.5)
+    error, _ = fail_list(broken, deadline_s=0.25)
     assert isinstance(error, ApiUnavailable)
     assert error.connected
 
@@ -433,7 +433,7 @@ def test_a_proxy_may_want_a_password_and_nobody_sees_it():
 # -- time
 
 
-def assert_ends_in_time(*replies: Reply, deadline_s: float = 0.6) -> ApiError:
+def assert_ends_in_time(*replies: Reply, deadline_s: float = 0.3) -> ApiError:
     started = time.monotonic()
     error, _ = fail_list(*replies, deadline_s=deadline_s)
     took = time.monotonic() - started

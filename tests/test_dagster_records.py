@@ -30,8 +30,8 @@ def emulator(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def instance(tmp_path):
-    with dg.instance_for_test(temp_dir=str(tmp_path)) as found:
+def instance():
+    with dg.DagsterInstance.ephemeral() as found:
         yield found
 
 

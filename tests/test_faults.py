@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-import certifi
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -30,7 +29,6 @@ from ricloud_connector.ingest.run import NAMED_AT_MOST
 from ricloud_connector.report import faults_of
 from ricloud_connector.sink import Sink
 from tests.canary import assert_hides
-from tests.certificates import write_bundle
 from tests.hostile_server import CLOSE, HANG, RESET, Steps, answer, dripping, head, page, reply
 from tests.scripted import MOMENT, SIGNATURE, TOKEN, Call, Script, contents_of, replaced, rows_of, run, secrets_in
 
@@ -398,10 +396,7 @@ CASES: dict[str, tuple[Setup, Outcome]] = {
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Short pauses; and three roots instead of all of the world's, which cost more to read than the rest of a run."""
-    bundle = write_bundle(tmp_path_factory.mktemp("roots"))
-    monkeypatch.setattr(certifi, "where", lambda: str(bundle))
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "FIRST_PAUSE_S", 0.005)
     monkeypatch.setattr(fetch_module, "FIRST_PAUSE_S", 0.005)
 

@@ -592,7 +592,14 @@ def test_records_whose_creation_is_answered_wrongly_are_there_once(hostile: Buck
     assert [row["text"] for row in records_of(hostile.url)["feed"]] == ["a", "b"] * 3
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.ci) for seed in range(1, 8))])
+@pytest.mark.parametrize(
+    "seed",
+    [
+        0,
+        *(pytest.param(seed, marks=pytest.mark.ci) for seed in range(1, 4)),
+        *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 8)),
+    ],
+)
 def test_runs_on_a_bucket_that_fails_at_random_become_exact(hostile: BucketPlace, seed: int) -> None:
     """Each request may fail, before or after it was done; nothing is acknowledged that is not there, and it ends exact."""
     assert isinstance(hostile.server, ObjectServer)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import re
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -57,8 +56,8 @@ def test_fault_071_a_content_is_a_row_per_8_mib(lake: Lake, size: int, chunks: l
 
 def test_reading_one_row_group_stays_under_64_mib(lake: Lake) -> None:
     noise = random.Random(1).randbytes(MIB)
-    contents = {f"large{number}": noise * size for number, size in enumerate((31, 9, 8))}
-    contents |= {f"middle{number}": noise * 7 for number in range(5)}
+    contents = {f"large{number}": noise * size for number, size in enumerate((17, 9, 8))}
+    contents |= {f"middle{number}": noise * 7 for number in range(3)}
     contents |= {f"small{number}": noise[: number * 1000] for number in range(500)}
     commit(lake, contents)
     (path,) = parts_of(lake)
@@ -160,20 +159,19 @@ def test_nothing_but_parts_is_ever_seen_under_data(lake: Lake, monkeypatch: pyte
 def test_fault_121_readers_that_glob_all_the_time_never_see_half_a_row_or_a_duplicate(lake: Lake) -> None:
     """DuckDB, Polars and pyarrow read without a pause, while three writers commit overlapping contents."""
     done = threading.Event()
+    times = dict.fromkeys(ENGINES, 0)
 
-    def read(engine: str) -> int:
-        times = 0
+    def read(engine: str) -> None:
         while not done.is_set():
             table = ENGINES[engine](lake.root, "contents")
             ids = [] if table is None else table.column("result_id").to_pylist()
             assert len(ids) == len(set(ids)), f"{engine} saw a result twice"
-            times += 1
-        return times
+            times[engine] += 1
 
     def write(run: int) -> None:
         with opened_lake(lake.root, run_id=f"writer{run}") as writer:
-            started, number = time.monotonic(), 0
-            while time.monotonic() - started < 2.5 and number < 60:
+            number = 0
+            while number < 20 or min(times.values()) < 4:
                 commit(writer, small(*range(number * 3, number * 3 + 5)))
                 number += 1
 
@@ -183,7 +181,8 @@ def test_fault_121_readers_that_glob_all_the_time_never_see_half_a_row_or_a_dupl
             list(pool.map(write, range(3)))
         finally:
             done.set()
-        assert all(reader.result() > 3 for reader in readers)
+        for reader in readers:
+            reader.result()
     assert_readable(lake.root)
 
 

@@ -20,12 +20,6 @@ from tests.readers import polled
 from tests.world import DAY, World, new_world
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as nursery:
-        yield nursery
-
-
 @pytest.fixture
 def world(nursery: Nursery, tmp_path: Path) -> Iterator[World]:
     with new_world(nursery, tmp_path / "lake") as world:
@@ -55,14 +49,17 @@ def race(world: World, runs: int, *, rounds: int, kills: bool = False, seed: int
     world.recover()
 
 
-@pytest.mark.parametrize("runs", [2, 3])
+RUNS = [pytest.param(2, marks=pytest.mark.ci), 3]
+
+
+@pytest.mark.parametrize("runs", RUNS)
 def test_fault_112_runs_of_one_partition_at_once(world: World, runs: int) -> None:
-    race(world, runs, rounds=8)
+    race(world, runs, rounds=4)
 
 
-@pytest.mark.parametrize("runs", [2, 3])
+@pytest.mark.parametrize("runs", RUNS)
 def test_fault_112_runs_of_one_partition_at_once_all_but_one_killed(world: World, runs: int) -> None:
-    race(world, runs, rounds=8, kills=True)
+    race(world, runs, rounds=4, kills=True)
 
 
 @pytest.mark.slow

@@ -79,10 +79,10 @@ def test_a_bad_or_old_cursor_starts_over(emulator, tmp_path, cursor):
 
 
 def test_a_backlog_drains_over_many_ticks_of_a_bounded_budget(emulator, tmp_path):
-    publish(emulator, 4_500, NOON - timedelta(days=4), step=timedelta(minutes=1))
+    publish(emulator, 2_250, NOON - timedelta(days=4), step=timedelta(minutes=2))
     location = at(emulator, tmp_path, budget_s=0.0, pause=timedelta(0))
     found: list[str] = []
-    for _ in range(6):
+    for _ in range(4):
         before = len(emulator.requests)
         found += asked(location.tick())
         assert len(emulator.requests) - before == 1

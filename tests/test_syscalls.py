@@ -101,11 +101,9 @@ class Machine:
             assert re.search(SAID[fault] + r"|error (closing|stat\(\)ing) file", ended.said)  # all that Arrow says of some
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
+@pytest.fixture(scope="module", autouse=True)
+def strace() -> None:
     run_or_skip("strace", "-o", os.devnull, "true")
-    with Nursery() as nursery:
-        yield nursery
 
 
 def alike(call: Call) -> bool:
