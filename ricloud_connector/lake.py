@@ -41,6 +41,9 @@ from ricloud_connector.storage import DiskStorage, Storage
 
 MAX_RACES = 10_000
 
+TABLE_ROWS = 50_000
+"""Of a part that is written from a table: a day's acknowledgements may be a million."""
+
 
 class Lake:
     """One lake of one organisation, in an absolute folder, a bucket or a store. `origin` is the API's scheme, host and port.
@@ -125,13 +128,20 @@ class Lake:
         return PartWriter(dataset, self.staging / f"part-{next(self._staged)}", metadata)
 
     def commit_table(self, dataset: Dataset, day: date, table: pa.Table) -> int:
-        """Commit the rows that the partition lacks; returns how many of them this call had to write. Raises: LakeError."""
-        table = table.filter(self.scan(dataset, day).missing(table))
-        if not table.num_rows:
+        """Commit the rows that the partition lacks, of many some at a time; returns how many rows were added.
+
+        Raises: LakeError.
+        """
+        slices = (table.slice(start, TABLE_ROWS) for start in range(0, table.num_rows, TABLE_ROWS))
+        return sum(self._commit_rows(dataset, day, rows) for rows in slices)
+
+    def _commit_rows(self, dataset: Dataset, day: date, rows: pa.Table) -> int:
+        rows = rows.filter(self.scan(dataset, day).missing(rows))
+        if not rows.num_rows:
             return 0
         with self.writer(dataset) as writer:
-            for start in range(0, table.num_rows, ROW_GROUP_ROWS):
-                writer.write(table.slice(start, ROW_GROUP_ROWS))
+            for start in range(0, rows.num_rows, ROW_GROUP_ROWS):
+                writer.write(rows.slice(start, ROW_GROUP_ROWS))
             staged = writer.finish()
         return self.commit(day, staged)
 

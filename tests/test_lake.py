@@ -139,13 +139,14 @@ def test_a_row_that_is_given_twice_is_stored_once(tmp_path: Path) -> None:
         assert lake.scan(ACKNOWLEDGEMENTS, DAY).index.column("result_id").to_pylist() == ["a", "b", "c"]
 
 
-def test_commit_table_writes_many_rows_as_several_row_groups(tmp_path: Path) -> None:
-    ids = [str(number) for number in range(25_000)]
+def test_commit_table_writes_many_rows_as_several_parts_and_row_groups(tmp_path: Path) -> None:
+    ids = [str(number) for number in range(60_000)]
     with opened_lake(tmp_path) as lake:
-        assert lake.commit_table(ACKNOWLEDGEMENTS, DAY, acknowledgement_rows(*ids)) == 25_000
-        (path,) = parts_of(lake, ACKNOWLEDGEMENTS.name)
-        assert pq.read_metadata(path).num_row_groups == 3
-        assert pq.read_table(path).column("result_id").to_pylist() == ids
+        assert lake.commit_table(ACKNOWLEDGEMENTS, DAY, acknowledgement_rows(*ids, "0")) == 60_000
+        paths = parts_of(lake, ACKNOWLEDGEMENTS.name)
+        assert [pq.read_metadata(path).num_row_groups for path in paths] == [5, 1]
+        found = pa.concat_tables([pq.read_table(path) for path in paths])
+        assert found.column("result_id").to_pylist() == ids
 
 
 def test_commit_table_writes_what_is_missing_and_tells_how_much(tmp_path: Path) -> None:

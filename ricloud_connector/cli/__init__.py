@@ -189,7 +189,7 @@ def _manage_memory() -> None:
         with suppress(OSError, AttributeError):  # another C library than glibc
             libc = ctypes.CDLL(None)
             libc.mallopt(_M_MMAP_THRESHOLD, 32 * 1024 * 1024)
-            libc.mallopt(_M_TRIM_THRESHOLD, 64 * 1024 * 1024)
+            libc.mallopt(_M_TRIM_THRESHOLD, 16 * 1024 * 1024)
             libc.mallopt(_M_ARENA_MAX, 2)
 
 
