@@ -42,6 +42,8 @@ class Partition:
         Of a content that is stored whole no chunk is missing, not even where the rows hold another version of it.
         """
         keys = _joined(rows, self.dataset)
+        if not self.index.num_rows:
+            return first_occurrences(keys)
         stored = pc.is_in(keys, value_set=_joined(self.index, self.dataset))
         if self.dataset is CONTENTS:
             whole = self.whole_results().column("result_id")
