@@ -94,6 +94,8 @@ class Acknowledger:
         is found by the next run.
         """
         open_, self._sent = pa.concat_tables([LISTED.empty_table(), *self._sent]), []
+        if not open_.num_rows:
+            return Confirmation([], open_)
         confirmed: list[tuple[pa.Table, HowSeen]] = []
         for pause_s in (None, *PAUSES_S):
             if pause_s is not None:

@@ -42,6 +42,8 @@ class Partition:
         Of a content that is stored whole no chunk is missing, not even where the rows hold another version of it.
         """
         keys, near = _joined(rows, self.dataset), self._of_results_in(rows)
+        if not near.index.num_rows:
+            return first_occurrences(keys)
         stored = pc.is_in(keys, value_set=_joined(near.index, self.dataset))
         if self.dataset is CONTENTS:
             whole = near.whole_results().column("result_id")

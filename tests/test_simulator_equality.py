@@ -1,4 +1,4 @@
-"""The simulated world answers as the real one does: API, contents, bucket, disk. Emulator, object server, a mounted ext4."""
+"""The simulated world answers as the real one does: API, contents, bucket, disk, Parquet. With a mounted ext4 and servers."""
 
 from __future__ import annotations
 
@@ -9,26 +9,30 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from ricloud_connector import disk
+from ricloud_connector import disk, part_reader, parts
 from ricloud_connector.client import RicloudClient
 from ricloud_connector.cloud import Cloud, lake_url
 from ricloud_connector.emulator import Behaviour, Emulator
-from ricloud_connector.errors import ApiError
+from ricloud_connector.errors import ApiError, UnreadablePart
 from ricloud_connector.fetch import Fetcher
 from ricloud_connector.location import Policy
 from ricloud_connector.model import Content, Rejection, Result, Window, id_of
 from ricloud_connector.objects import ObstoreObjects
 from ricloud_connector.redact import Secret
 from ricloud_connector.refusal import Refused
+from ricloud_connector.schemas import CONTENTS
 from ricloud_connector.stores.signed_url import SignedUrlStore
 from tests.mounts import make_ext4, mounted_image
 from tests.object_server import ObjectServer
+from tests.simulator.columnar import STAND_IN
 from tests.simulator.disks import SimulatedKernel
-from tests.simulator.history import POLICY, World
 from tests.simulator.objects import SimulatedObjects
 from tests.simulator.processes import Stage
+from tests.simulator.world import POLICY, World
 
 DAY = date(2026, 11, 20)
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -213,3 +217,33 @@ def written(place: Path, number: int) -> Path:
     if number & 4:
         disk.sync(place)
     return folder / str(number)
+
+
+@pytest.mark.parametrize("columnar", [pq, STAND_IN], ids=["Parquet", "stand-in"])
+def test_a_changed_byte_is_noticed_by_whoever_reads_it(columnar: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one among contents by nobody who reads only the other columns."""
+    monkeypatch.setattr(parts, "pq", columnar)
+    monkeypatch.setattr(part_reader, "pq", columnar)
+    path = tmp_path / "part"
+    facts = {"chunk_index": 0, "chunk_count": 1, "checksum": "md5", "sha256": "sha256", "size": 500, "date_created": NOON}
+    rows = [{"result_id": name, "content": random.Random(name).randbytes(500), **facts} for name in ("1", "2")]
+    with parts.PartWriter(CONTENTS, path, {"ricloud_format": "1"}) as writer:
+        writer.write(pa.Table.from_pylist(rows, schema=CONTENTS.schema))
+        writer.finish()
+    body = path.read_bytes()
+    kinds = set()
+    for at in range(0, len(body), 11):
+        path.write_bytes(body[:at] + bytes([body[at] ^ 0x10]) + body[at + 1 :])
+        whole = read_or_not(lambda: [row for group in part_reader.read_groups(path, CONTENTS) for row in group.to_pylist()])
+        index = read_or_not(lambda: part_reader.read_index(path, CONTENTS)[1])
+        assert whole is None or [row["content"] for row in whole] == [row["content"] for row in rows]
+        assert index is None or index.column("result_id").to_pylist() == ["1", "2"]
+        kinds.add((whole is None, index is None))
+    assert {(True, True), (True, False)} <= kinds
+
+
+def read_or_not(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except UnreadablePart:
+        return None

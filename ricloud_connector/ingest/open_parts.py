@@ -218,6 +218,8 @@ class OpenParts:
 
 def whole_of(whole: pa.Table, ids: list[str]) -> dict[str, Proven]:
     """Of a table of whole results, the md5 and size of these ids."""
+    if not whole.num_rows:
+        return {}
     whole = whole.filter(pc.is_in(whole.column("result_id"), value_set=pa.array(ids, pa.string())))
     columns = [whole.column(name).to_pylist() for name in ("result_id", "checksum", "size")]
     return {result_id: Proven(checksum, size) for result_id, checksum, size in zip(*columns, strict=True)}

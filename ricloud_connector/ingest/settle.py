@@ -100,6 +100,8 @@ class Settlement:
     def _send(self, partition: Partition, whole: pa.Table, available: pa.Table) -> None:
         if partition.day != self._sent_of:  # the day before may have ended in an error, before its own `send`
             self._sent, self._sent_of = _NOTHING, partition.day
+        if not available.num_rows:
+            return
         due = due_of(whole, available)
         due = due.filter(pc.invert(pc.is_in(due.column("result_id"), value_set=self._sent)))
         if due.num_rows:  # the API lists them no more: the row of a result that another run wrote must not be lost then
@@ -133,6 +135,8 @@ class Settlement:
 
     def _by_report(self, facts: pa.Table) -> Iterator[tuple[date, DayReport, pa.Table]]:
         """The results of each day and span, and the report that tells of them: the day's last where none has the moment."""
+        if not facts.num_rows:
+            return
         for day, spans in self._reports.items():
             rest = _within(facts, Window.of_day(day))
             for span, report in spans[:-1]:
@@ -150,6 +154,8 @@ class Settlement:
         """
         recorded = self._run.lake.scan(ACKNOWLEDGEMENTS, day).index.column("result_id")
         silent = whole.filter(pc.invert(pc.is_in(whole.column("result_id"), value_set=recorded)))
+        if not silent.num_rows:
+            return silent.select(_FACTS)
         silent = silent.filter(pc.invert(pc.is_in(silent.column("result_id"), value_set=available.column("result_id"))))
         silent = _within(silent, span)
         ids = silent.column("result_id").to_pylist()

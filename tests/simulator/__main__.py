@@ -15,7 +15,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from tests.simulator.history import ENDED_IN_ERROR, Failed, play, play_all, simulated
+from tests.simulator.history import Failed, play, play_all, simulated
+from tests.simulator.world import ENDED_IN_ERROR
 
 TOGETHER = 50  # histories that a worker plays before it tells
 

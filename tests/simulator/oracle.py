@@ -19,11 +19,16 @@ from tests.simulator.columnar import read_rows
 from tests.simulator.servers import Published
 
 _PART = re.compile(r"/?data/(\w+)(/ricloud_feed=[^/]+)?/created_date=(\d{4}-\d\d-\d\d)/part-(\d{6})\.parquet", re.ASCII)
-_KEYS = {"results": ["id"], "contents": ["result_id"], "acknowledgements": ["result_id"], "quarantine": None}
+_JUDGED = {
+    "results": ["id"],
+    "contents": ["result_id", "chunk_index", "chunk_count", "content", "checksum", "sha256", "size"],
+    "acknowledgements": ["result_id", "checksum"],
+    "quarantine": ["result_id", "reason", "expected_checksum", "expected_size"],
+}
 
 
 class Violation(AssertionError):
-    """A promise is broken: what kind (lost, duplicate, corrupt, unknown, stuck, untyped), and how."""
+    """A promise is broken: what kind (lost, duplicate, corrupt, unknown, stuck, restless, untyped), and how."""
 
     def __init__(self, kind: str, said: str) -> None:
         super().__init__(f"{kind}: {said}")
@@ -44,6 +49,7 @@ class _Part:
     day: str
     number: int
     digest: bytes
+    rows: list[dict[str, Any]]
     keys: tuple[str, ...]
 
 
@@ -55,6 +61,7 @@ class Oracle:
         self.parts: dict[str, _Part] = {}
         self.acknowledged: set[str] = set()
         self.rotten: set[str] = set()
+        self.done = 0  # files that got a name, and results that were acknowledged
 
     def appeared(self, path: str) -> None:
         """A file has got its name: a reader may look at it now."""
@@ -66,26 +73,22 @@ class Oracle:
         dataset, feed, day, number = match[1], match[2], match[3], int(match[4])
         if path in self.parts:
             raise Violation("corrupt", f"{path} was replaced")
+        self.done += 1
         body = self._store.body(path)
+        rows: list[dict[str, Any]] = []
         keys: tuple[str, ...] = ()
         if feed is None:
-            keys = self._keys_of(dataset, day, path, body)
+            rows = _read(dataset, path, body)
+            keys = self._keys_of(dataset, day, path, rows)
             before = [part for part in self.parts.values() if (part.dataset, part.day) == (dataset, day)]
             if number != len(before):
                 raise Violation("corrupt", f"{path} follows {len(before)} parts")
             for part in before:
                 for key in set(keys) & set(part.keys):
                     raise Violation("duplicate", f"{key} is in {path} and in part {part.number} of {dataset}, {day}")
-        self.parts[path] = _Part(dataset, day, number, hashlib.sha256(body).digest(), keys)
+        self.parts[path] = _Part(dataset, day, number, hashlib.sha256(body).digest(), rows, keys)
 
-    def _keys_of(self, dataset: str, day: str, path: str, body: bytes) -> tuple[str, ...]:
-        try:
-            rows = read_rows(body)
-            if rows is None:
-                with pq.ParquetFile(pa.BufferReader(body), page_checksum_verification=True) as parquet:
-                    rows = parquet.read(use_threads=False).to_pylist()
-        except (OSError, pa.ArrowException) as error:
-            raise Violation("corrupt", f"{path} cannot be read: {error}") from error
+    def _keys_of(self, dataset: str, day: str, path: str, rows: list[dict[str, Any]]) -> tuple[str, ...]:
         names = [row["id" if dataset == "results" else "result_id"] for row in rows]
         for name, row in zip(names, rows, strict=True):
             result = self._published.get(name)
@@ -125,6 +128,7 @@ class Oracle:
             if not self._store.durable(path):
                 raise Violation("lost", f"{name} was acknowledged, and {path} would not survive a power cut")
             self.acknowledged.add(name)
+            self.done += 1
 
     def _path_of(self, result: Published) -> str | None:
         day = result.created.date().isoformat()
@@ -144,7 +148,7 @@ class Oracle:
         """Whether the rows of a damaged file are what they were: not every byte of Parquet says something."""
         part = self.parts[path]
         try:
-            return self._keys_of(part.dataset, part.day, path, self._store.body(path)) == part.keys
+            return _read(part.dataset, path, self._store.body(path)) == part.rows
         except Violation:
             return False
 
@@ -171,7 +175,7 @@ class Oracle:
             if not self._intact(path):
                 raise Violation("corrupt", f"{path} has changed")
         spoilt = {part.day for path, part in self.parts.items() if path in self.rotten}
-        rows = {name: set[str]() for name in _KEYS}
+        rows = {name: set[str]() for name in _JUDGED}
         for part in self.parts.values():
             rows.setdefault(part.dataset, set()).update(part.keys)
         quarantined = {key.split(" ")[0] for key in rows["quarantine"]}
@@ -189,3 +193,15 @@ class Oracle:
                     raise Violation("stuck", f"{name} has no row in acknowledgements")
             elif name not in quarantined:
                 raise Violation("stuck", f"{name} ({result.flaw}) is not in quarantine")
+
+
+def _read(dataset: str, path: str, body: bytes) -> list[dict[str, Any]]:
+    """The rows of a part as any reader finds them, in the columns that are judged. Raises: Violation."""
+    try:
+        rows = read_rows(body, _JUDGED[dataset])
+        if rows is None:
+            with pq.ParquetFile(pa.BufferReader(body), page_checksum_verification=True) as parquet:
+                rows = parquet.read(use_threads=False).select(_JUDGED[dataset]).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise Violation("corrupt", f"{path} cannot be read: {error}") from error
+    return rows

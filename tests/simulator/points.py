@@ -14,9 +14,10 @@ from ricloud_connector import part_reader, parts
 from ricloud_connector.ingest import deriving
 from ricloud_connector.model import Window
 from tests.simulator.columnar import STAND_IN
-from tests.simulator.history import FIRST_DAY, NO_RECORDS, World
+from tests.simulator.history import FIRST_DAY, NO_RECORDS
 from tests.simulator.oracle import Violation
 from tests.simulator.processes import AFTER, TORN, Death, Stage
+from tests.simulator.world import World
 
 
 def play_deaths(folder: Path, deaths: list[Death], *, bucket: bool, then_cut: bool = False) -> bool:

@@ -50,7 +50,8 @@ def _closed() -> Any:
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """`touches` counts what it did, `changes` and `tearable` some of those; `outcome` is what it raised, if anything."""
+    """`touches` counts what it did, `changes` and `tearable` some of those where its death asks for them; `outcome` is what it
+    raised, if anything."""
 
     name: str
     death: Death | None = None
@@ -63,12 +64,14 @@ class Process:
     turn: Any = field(default_factory=_closed)
 
 
-def _due(process: Process, death: Death, *, changes: bool, tearable: bool) -> bool:
+def _due(process: Process, death: Death, changes: bool | Callable[[], bool], *, tearable: bool) -> bool:
     if not death.of_changes:
         return process.touches == death.touch
-    if death.moment == TORN:
-        return changes and tearable and process.tearable == death.touch
-    return changes and process.changes == death.touch
+    if not (changes if isinstance(changes, bool) else changes()):
+        return False
+    process.changes += 1
+    process.tearable += tearable
+    return tearable and process.tearable == death.touch if death.moment == TORN else process.changes == death.touch
 
 
 MAX_TOUCHES = 20_000
@@ -78,7 +81,8 @@ MAX_SECONDS = 200_000.0
 class Stage:
     """One history's processes, clock and chance. `current` is the process that acts, None where nobody does.
 
-    `trace` is a line for each touch, kept where asked for. `counted` counts the faults injected, by kind.
+    `trace` is a line for each touch, kept where asked for. `counted` counts the faults injected, by kind. No fault befalls
+    one of the first `calm` touches: what a run does last would be met too seldom, since faults at its beginning end it.
     """
 
     def __init__(self, rng: random.Random, *, traced: bool = False) -> None:
@@ -89,6 +93,7 @@ class Stage:
         self.trace: list[str] | None = [] if traced else None
         self.counted: Counter[str] = Counter()
         self.faulty = True
+        self.calm = 0
         self.switching = 0.25
         self.on_power_cut: Callable[[], None] = lambda: None
         self.power_is_cut = False
@@ -109,7 +114,7 @@ class Stage:
 
     def befalls(self, kind: str, chance: float) -> bool:
         """Whether a fault happens now; it is counted."""
-        if not self.faulty or self.current is None or self.rng.random() >= chance:
+        if not self.faulty or self.current is None or self.touches < self.calm or self.rng.random() >= chance:
             return False
         self.counted[kind] += 1
         self.say(f"    fault: {kind}")
@@ -126,7 +131,7 @@ class Stage:
         what: str,
         do: Callable[[], Any],
         *,
-        changes: bool = False,
+        changes: bool | Callable[[], bool] = False,
         torn: Callable[[], Any] | None = None,
         lost: Exception | None = None,
     ) -> Any:
@@ -142,8 +147,6 @@ class Stage:
         if len(self._running) > 1 and self.rng.random() < self.switching:
             self._hand_over(process)
         process.touches += 1
-        process.changes += changes
-        process.tearable += changes and torn is not None
         self.touches += 1
         self.seconds += 0.01
         if self.trace is not None:
@@ -151,7 +154,7 @@ class Stage:
         if process.touches > MAX_TOUCHES:
             raise Stuck(f"{process.name} has touched the world {MAX_TOUCHES} times")
         death = process.death
-        if death is None or not _due(process, death, changes=changes, tearable=torn is not None):
+        if death is None or not _due(process, death, changes, tearable=torn is not None):
             return do()
         if death.moment == LOST and lost is not None:
             process.death = None

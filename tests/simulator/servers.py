@@ -195,10 +195,10 @@ class SimulatedApi:
     def _acknowledge_batch(self, ids: list[int | str]) -> Answer:
         if len(ids) > self.longest_batch:
             return _error(413, "too_large")
-        if self.fault_rate and self._stage.befalls("API: half of a batch applied, then 500", self.fault_rate):
+        if self.fault_rate and self._stage.befalls("API: half of a batch applied, then 500", 2 * self.fault_rate):
             self._acknowledge(ids, ids[: len(ids) // 2])
             return _error(500, "internal_error")
-        if self.fault_rate and self._stage.befalls("API: 200, and nothing applied", self.fault_rate):
+        if self.fault_rate and self._stage.befalls("API: 200, and nothing applied", 2 * self.fault_rate):
             self._acknowledge(ids, [])
         else:
             self._acknowledge(ids, ids)
@@ -246,7 +246,7 @@ class SimulatedContents:
             if befalls("content: does not go on where it broke off", rate / 4):
                 return TransferFault("unreadable", "simulated", Remedy.RESTART)
             if data and befalls("content: a bit flipped on the way", rate):
-                data = bytes([data[0] ^ 1]) + data[1:]
+                data = bytes([data[0] ^ 2]) + data[1:]  # not the bit that a flawed content of one byte lacks
             elif data and befalls("content: cut, and nobody says so", rate / 2):
                 data = data[:-1]
             elif befalls("content: more than there is", rate / 2):
