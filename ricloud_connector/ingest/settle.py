@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from datetime import date
+from functools import reduce
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -43,6 +44,7 @@ def due_of(whole: pa.Table, available: pa.Table) -> pa.Table:
 
     Joined by id, md5 and size: a result that changed after it was stored has no row here, and no acknowledgement.
     """
+    whole = whole.filter(pc.is_in(whole.column("result_id"), value_set=available.column("result_id")))
     place = pc.index_in(_joined(available), value_set=_joined(whole), skip_nulls=True)
     stored = place.is_valid()
     return available.filter(stored).append_column("part", whole.column("part").take(place.filter(stored)))
@@ -100,10 +102,10 @@ class Settlement:
     def _send(self, partition: Partition, whole: pa.Table, available: pa.Table) -> None:
         if partition.day != self._sent_of:  # the day before may have ended in an error, before its own `send`
             self._sent, self._sent_of = _NOTHING, partition.day
+        available = _without(available, self._sent)
         if not available.num_rows:
             return
         due = due_of(whole, available)
-        due = due.filter(pc.invert(pc.is_in(due.column("result_id"), value_set=self._sent)))
         if due.num_rows:  # the API lists them no more: the row of a result that another run wrote must not be lost then
             self._run.lake.settle(RESULTS, partition.day)
         for commit in read_back(partition, due.column("part").unique().to_pylist(), proofs=self._run.lake.proofs):
@@ -153,14 +155,18 @@ class Settlement:
         A run that died between acknowledging and writing it down leaves them.
         """
         recorded = self._run.lake.scan(ACKNOWLEDGEMENTS, day).index.column("result_id")
-        silent = whole.filter(pc.invert(pc.is_in(whole.column("result_id"), value_set=recorded)))
+        silent = _within(_without(whole, recorded, available.column("result_id")), span)
         if not silent.num_rows:
             return silent.select(_FACTS)
-        silent = silent.filter(pc.invert(pc.is_in(silent.column("result_id"), value_set=available.column("result_id"))))
-        silent = _within(silent, span)
         ids = silent.column("result_id").to_pylist()
-        consumed = list(find_consumed(self._run.client, span, ids)) if ids else []
+        consumed = list(find_consumed(self._run.client, span, ids))
         return silent.select(_FACTS).filter(pc.is_in(silent.column("result_id"), value_set=pa.array(consumed, pa.string())))
+
+
+def _without(facts: pa.Table, *ids: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The results that are not among these ids."""
+    names = facts.column("result_id")
+    return facts.filter(pc.invert(reduce(pc.or_, (pc.is_in(names, value_set=some) for some in ids))))
 
 
 def _is_within(facts: pa.Table, span: Window) -> pa.ChunkedArray:
