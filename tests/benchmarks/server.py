@@ -241,7 +241,7 @@ def _api(manifest: Path, delay_ms: float) -> Iterator[str]:
         assert process.stdout is not None
         yield f"http://127.0.0.1:{int(process.stdout.readline())}"
     finally:
-        process.terminate()
+        process.kill()  # it has nothing to lose, and inherits that SIGTERM is ignored where Dagster's caller ignores SIGINT
         process.wait(30)
 
 
