@@ -110,12 +110,16 @@ def _listed(items: list[dict[str, Any]], fields: dict[str, list[Any]]) -> Listed
 
 
 def _texts(values: list[Any]) -> list[str | None]:
-    kinds = set(map(type, values))
-    if not kinds <= {str, type(None)}:
+    """The same values; where there are few different ones, each only once in memory."""
+    different = set(values)
+    if not set(map(type, different)) <= {str, type(None)}:
         raise _Doubt
-    if kinds != {type(None)} and max(map(len, filter(None, values)), default=0) > MAX_TEXT_CHARACTERS:
+    if max(map(len, filter(None, different)), default=0) > MAX_TEXT_CHARACTERS:
         raise _Doubt
-    return values
+    if len(different) > len(values) // 2:
+        return values
+    once = {value: value for value in different}
+    return list(map(once.__getitem__, values))
 
 
 def _ids(values: list[Any]) -> list[str]:

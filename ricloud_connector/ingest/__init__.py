@@ -53,12 +53,9 @@ def ingest_results(
         for listed in listings:
             report = DayReport(listed.day, span=listed.span)
             with report.measured():
+                left = store_day(run, listed, report, settlement=settlement if acknowledge else None, deriving=deriving)
                 if acknowledge:
-                    available = store_day(run, listed, report, settlement=settlement, deriving=deriving)
-                    settlement.send(listed.day, listed.span, available, report)
-                    del available  # a million rows, perhaps, that nobody needs while the day is settled
-                else:
-                    store_day(run, listed, report, deriving=deriving)
+                    settlement.send(listed.day, listed.span, left, report)
             settling.append(report)
             # A server that ignores the filter would be walked whole to confirm one day: it is, once, for all days.
             if not listings.spooled:

@@ -79,10 +79,10 @@ class Settlement:
             self._send(partition, whole, available)
         self._sent = _NOTHING  # an hour later in the same day is another turn
 
-    def send_committed(self, day: date, span: Window, ids: Collection[str], available: pa.Table, report: DayReport) -> None:
+    def send_committed(self, day: date, span: Window, ids: Collection[str], available: pa.Table, report: DayReport) -> pa.Table:
         """Read back and acknowledge what this run has just committed, before its day is over. Raises: as `send`.
 
-        For any thread, but not for two at a time. `available` is what was listed so far.
+        For any thread, but not for two at a time. `available` is what was listed so far; returns what is left of it.
         """
         self._remember(day, span, report)
         partition = self._run.lake.scan(CONTENTS, day)
@@ -90,18 +90,19 @@ class Settlement:
         whole = partition.whole_results()
         whole = whole.filter(pc.is_in(whole.column("result_id"), value_set=names))
         self._send(partition, whole, available.filter(pc.is_in(available.column("result_id"), value_set=names)))
+        return _without(available, self._sent)
 
     def cancel(self) -> None:
         """Acknowledge nothing more. From any thread."""
         self._acknowledger.cancel()
 
     def _remember(self, day: date, span: Window, report: DayReport) -> None:
+        if day != self._sent_of:  # the day before may have ended in an error, before its own `send`
+            self._sent, self._sent_of = _NOTHING, day
         if not any(known is report for _, known in self._reports[day]):
             self._reports[day].append((span, report))
 
     def _send(self, partition: Partition, whole: pa.Table, available: pa.Table) -> None:
-        if partition.day != self._sent_of:  # the day before may have ended in an error, before its own `send`
-            self._sent, self._sent_of = _NOTHING, partition.day
         available = _without(available, self._sent)
         if not available.num_rows:
             return
@@ -155,7 +156,7 @@ class Settlement:
         A run that died between acknowledging and writing it down leaves them.
         """
         recorded = self._run.lake.scan(ACKNOWLEDGEMENTS, day).index.column("result_id")
-        silent = _within(_without(whole, recorded, available.column("result_id")), span)
+        silent = _within(_without(whole, recorded, self._sent, available.column("result_id")), span)
         if not silent.num_rows:
             return silent.select(_FACTS)
         ids = silent.column("result_id").to_pylist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
@@ -40,9 +41,10 @@ def store_day(
 
     With a `settlement`, what is in the lake is acknowledged while the next part is being filled, and with `deriving` its
     records are made after that.
-    Returns what was listed as available, in the few columns that are compared with what is read back later.
+    Returns, where there is a settlement, what was listed as available and is not acknowledged yet, in the few columns that are
+    compared with what is read back later.
     """
-    available = [available_of([])]
+    available = deque[pa.Table]()
     rejected: list[Rejection] = []
     tries = Tries(run.lake, listed.day)
     stored_before = len(run.lake.scan(CONTENTS, listed.day).parts)
@@ -67,7 +69,7 @@ def store_day(
 
     def tell(ids: Collection[str]) -> None:
         if settlement is not None:
-            settlement.send_committed(listed.day, listed.span, ids, pa.concat_tables(list(available)), report)
+            available.append(settlement.send_committed(listed.day, listed.span, ids, _drained(available), report))
         if deriving is not None:
             deriving.begin(listed.day, stored_before)
 
@@ -76,7 +78,7 @@ def store_day(
             with overlap.beside(run.fetcher.fetch, _weight, READY_BYTES) as fetching:
                 for batch in batches(pages):
                     report.listed += len(batch)
-                    if contents:
+                    if settlement is not None:
                         available.append(available_of([batch]))
                     plan = _plan(run, state, batch, parts)
                     report.skipped += plan.skipped
@@ -97,7 +99,12 @@ def store_day(
     report.new_result_rows, report.new = parts.new_results, parts.new_contents
     report.already_stored += parts.stored_by_others
     _quarantine(run, listed, rejected, tries, report)
-    return pa.concat_tables(available)
+    return _drained(available)
+
+
+def _drained(available: deque[pa.Table]) -> pa.Table:
+    """All of it, which is taken away; another thread may add to it meanwhile."""
+    return pa.concat_tables([available_of([]), *(available.popleft() for _ in range(len(available)))])
 
 
 @contextmanager

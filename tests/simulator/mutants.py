@@ -52,7 +52,7 @@ _BELIEVES = (
     "        believed = available.filter(pc.is_in(available.column('result_id'), value_set=names))\n"
     "        self._acknowledger._sent.append(believed)\n"
     "        self._acknowledger._send_all(believed)\n"
-    "        return\n"
+    "        return available\n"
     "        partition = self._run.lake.scan(CONTENTS, day)\n",
 )
 _CREATED = "self.storage.create(folder / disk.part_name(number), staged.path)"
@@ -154,7 +154,7 @@ MUTANTS = (
     ),
     _mutant(
         "an acknowledgement that was never written down is not looked for",
-        ("ingest.settle:Settlement._find_consumed", "if ids else []", "if False else []"),
+        ("ingest.settle:Settlement._find_consumed", "list(find_consumed(self._run.client, span, ids))", "[]"),
     ),
     _mutant(
         "results of one moment are taken for one",
