@@ -8,6 +8,7 @@ import hashlib
 import os
 import pickle
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -99,7 +100,7 @@ def test_a_content_under_another_ones_md5_is_found_before_it_is_committed_and_by
     )
     path = tmp_path / "mixed.parquet"
     pq.write_table(mixed.replace_schema_metadata(metadata), path)
-    with pytest.raises(UnreadablePart, match="does not have the md5 that was proven with its bytes"):
+    with pytest.raises(UnreadablePart, match=f"{re.escape(str(path))}: .*does not have the md5 that was proven with its bytes"):
         prove_staged(StagedPart(CONTENTS, path, (fingerprint(mixed),), staged.md5s))
     folder = lake.folder(CONTENTS, DAY)
     assert isinstance(folder, Path)
@@ -613,13 +614,23 @@ def test_fault_084_a_value_that_changed_between_the_rows_and_the_file_is_found(l
                 continue
             place = table.column_names.index(name)
             pq.write_table(table.set_column(place, field, pa.array(changed, field.type)), staged.path)
-            with pytest.raises(UnreadablePart):
+            with pytest.raises(UnreadablePart, match=re.escape(str(staged.path))):
                 prove_staged(staged)
     pq.write_table(table, staged.path)
     prove_staged(staged)
     pq.write_table(table.slice(0, 1), staged.path)
-    with pytest.raises(UnreadablePart):
+    with pytest.raises(UnreadablePart, match=re.escape(str(staged.path))):
         prove_staged(staged)
+
+
+@pytest.mark.parametrize("piece_md5", [None, "0" * 32])
+def test_fault_084_a_name_that_is_no_text_is_found_and_the_file_is_named(lake: Lake, piece_md5: str | None) -> None:
+    staged = stage(lake, small(1))
+    table = pq.read_table(staged.path)
+    no_text = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\x01\0\0\0"), pa.py_buffer(b"\xff")])
+    pq.write_table(table.set_column(0, table.schema.field(0), no_text), staged.path)
+    with pytest.raises(UnreadablePart, match=re.escape(f"{staged.path} cannot be decoded")):
+        prove_staged(replace(staged, piece_md5=piece_md5))
 
 
 @given(
