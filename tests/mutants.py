@@ -2,8 +2,8 @@
 
     python -m tests.mutants [MODULE ...]     # all five where none is named; `mutmut show NAME` shows one that survived
 
-Killed of all, in eight minutes on two cores: verify 187 of 187; acknowledge 271 of 281, whose survivors do the same (`strict` of
-columns of one table, None for False); partition 317 of 326; lake 310 of 324, five by time-out; readback 164 of 168.
+Killed of all, in eight minutes on two cores: verify 187 of 187; acknowledge 271 of 281, whose survivors do the same (`strict`
+of columns of one table, None for False); partition 317 of 326; lake 310 of 324, five by time-out; readback 164 of 168.
 
 Ends with exit code 1 where fewer than 95 % of a module's mutants are killed. What it makes lies in `mutants/`.
 """
