@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
@@ -18,13 +19,27 @@ from hypothesis import strategies as st
 from ricloud_connector import disk
 from ricloud_connector.cloud import BucketUrl, Cloud
 from ricloud_connector.errors import BrokenChain, ForeignLake, LakeError, SettingsError, UnreadablePart
+from ricloud_connector.ingest.open_parts import OpenParts
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import Rejection
 from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, QUARANTINE, RESULTS, quarantine_rows
 from ricloud_connector.settings import absolute_lake
 from ricloud_connector.storage import DiskStorage
 from tests.exactness import assert_readable
-from tests.lakes import DAY, MOMENT, ORIGIN, acknowledgement_rows, commit, opened_lake, parts_of, proven, small, stage, stored
+from tests.lakes import (
+    DAY,
+    MOMENT,
+    ORIGIN,
+    acknowledgement_rows,
+    commit,
+    content_of,
+    opened_lake,
+    parts_of,
+    proven,
+    small,
+    stage,
+    stored,
+)
 
 MIB = 1024 * 1024
 
@@ -147,6 +162,26 @@ def test_commit_table_writes_many_rows_as_several_parts_and_row_groups(tmp_path:
         assert [pq.read_metadata(path).num_row_groups for path in paths] == [5, 1]
         found = pa.concat_tables([pq.read_table(path) for path in paths])
         assert found.column("result_id").to_pylist() == ids
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_what_being_told_of_a_commit_raises_is_raised_though_it_happens_beside_the_next(tmp_path: Path, before: int) -> None:
+    told: list[list[str]] = []
+
+    def refuse(ids: Collection[str]) -> None:
+        told.append(list(ids))
+        if len(told) > before:
+            raise LakeError("as an example")
+
+    with opened_lake(tmp_path) as lake, OpenParts(lake, DAY, run_id="run", committed=refuse) as parts:
+        for name in ("a", "b")[:before]:
+            parts.add_content(content_of(name, b"bytes"))
+            parts.commit()
+        parts.add_content(content_of("last", b"bytes"))
+        with pytest.raises(LakeError, match="as an example"):
+            parts.commit()
+        assert told[-1] == ["last"]
+        assert "last" in stored(lake)
 
 
 def test_commit_table_writes_what_is_missing_and_tells_how_much(tmp_path: Path) -> None:
