@@ -87,7 +87,7 @@ class Listed:
         return list(map(_new_result, zip(*(columns[name] for name in Result._fields), strict=True)))
 
     def unsigned(self) -> Listed:
-        """The same without signed URLs, which take more memory than all the rest."""
+        """The same without signed URLs, for whoever fetches nothing: they are the longest of what an item holds."""
         nothing: dict[str, list[Any]] = dict.fromkeys(_SIGNED, [None] * len(self.created))
         return Listed(self._columns | nothing, self.created, self.rejections)
 
