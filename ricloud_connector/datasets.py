@@ -50,7 +50,7 @@ CONTENTS_COLUMNS = (
     _IDENTIFIER,
     Column("type", _STRING, "The file type, where the API could tell"),
     Column("checksum", _STRING, "md5 of the whole content, in lower-case hex: listed and proven"),
-    Column("sha256", _STRING, "sha256 of the whole content, in lower-case hex"),
+    Column("sha256", _STRING, "sha256 of the whole content, in lower-case hex; in the row of its last chunk"),
     Column("size", _INT64, "Bytes of the whole content"),
     _DATE_CREATED,
 )

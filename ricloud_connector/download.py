@@ -5,6 +5,7 @@ from __future__ import annotations
 from ricloud_connector.errors import ContentError
 from ricloud_connector.location import BucketLocation, HttpLocation, Location, kind_of
 from ricloud_connector.model import Content, Rejection, Result
+from ricloud_connector.parts import ContentPart
 from ricloud_connector.sink import MEMORY_BYTES, Sink
 from ricloud_connector.stores import Remedy, Transfer, TransferFault
 
@@ -134,7 +135,7 @@ class Download:
         self.restarts = self.redirects = self.tries = 0
         self.forget()
 
-    def deliver(self) -> Content:
+    def deliver(self) -> Content | ContentPart:
         """The proven content. Raises: ContentError, LakeError."""
         content = self.sink.finish()
         self.done = True

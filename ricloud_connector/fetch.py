@@ -28,6 +28,8 @@ from ricloud_connector.location import (
     redirected_location,
 )
 from ricloud_connector.model import AVAILABLE, CHUNK_BYTES, CONSUMED, Content, Elsewhere, Rejection, Result, SignedUrl
+from ricloud_connector.part_sink import PartSinks
+from ricloud_connector.parts import ContentPart
 from ricloud_connector.redact import clean
 from ricloud_connector.rereading import Retrieve, ask_again
 from ricloud_connector.sink import MEMORY_BYTES, Sink
@@ -42,7 +44,7 @@ LARGE_TOGETHER = 4  # of more than a chunk in flight: the first is to be done, a
 WAITING_TOGETHER = 1_000  # for another try, before nothing new is tried until they are done
 
 
-Outcome = Content | Rejection | Elsewhere
+Outcome = Content | ContentPart | Rejection | Elsewhere
 
 
 class Fetcher:
@@ -60,13 +62,14 @@ class Fetcher:
         http: ContentStore,
         local: ContentStore | None = None,
         bucket: ContentStore | None = None,
+        parts: PartSinks | None = None,
         max_bytes: int = MAX_CONTENT_BYTES,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._retrieve, self._policy, self._staging, self._sleep = retrieve, policy, staging, sleep
         self._http, self._local, self._bucket = http, local, bucket
-        self._max_bytes = max_bytes
+        self._parts, self._max_bytes = parts, max_bytes
         self._health = Health(clock)
         self._kept_bytes = self._in_flight = 0
         self._exhausted = False
@@ -113,7 +116,7 @@ class Fetcher:
             if result is None:
                 yield None
                 continue
-            download = Download(Sink(result, self._staging))
+            download = Download((self._parts and self._parts.sink(result)) or Sink(result, self._staging))
             self._open[id(download.sink)] = download
             try:
                 download.location = locate(result, self._policy)
@@ -206,7 +209,8 @@ class Fetcher:
             elif not self._health.may_try(download.host):
                 download.hold(TransferFault("unreachable", f"{clean(download.host)} does not answer: not tried", Remedy.RESUME))
             elif not self._has_room(download):
-                said = f"the staging folder has no room for {download.size} bytes and for their copy in the lake"
+                twice = " and for their copy in the lake" if download.sink.copied_bytes else ""
+                said = f"the staging folder has no room for {download.size} bytes{twice}"
                 download.hold(TransferFault(NO_ROOM, said, Remedy.RESUME))
             else:
                 while download.size > CHUNK_BYTES and len(self._large) > LARGE_TOGETHER:
@@ -220,10 +224,10 @@ class Fetcher:
         if download.size <= MEMORY_BYTES:
             return True
         try:
-            free = shutil.disk_usage(self._staging).free
+            free = shutil.disk_usage(download.sink.folder).free
         except OSError as error:
-            raise LakeError(f"cannot look at the staging folder {self._staging}: {error.strerror}") from error
-        if free < download.missing + download.size + sum(other.missing for other in self._large):
+            raise LakeError(f"cannot look at the staging folder {download.sink.folder}: {error.strerror}") from error
+        if free < download.missing + download.sink.copied_bytes + sum(other.missing for other in self._large):
             return False
         self._large.add(download)
         return True

@@ -118,14 +118,14 @@ class Lake:
         """
         self.storage.settle_folder(self.folder(dataset, day))
 
-    def writer(self, dataset: Dataset) -> PartWriter:
+    def writer(self, dataset: Dataset, *, compressed: bool = True) -> PartWriter:
         """A new file in staging (step 4). Its footer says format, organisation and origin."""
         metadata = {
             "ricloud_format": str(FORMAT),
             "ricloud_organisation": self.organisation or "",
             "ricloud_origin": self.origin,
         }
-        return PartWriter(dataset, self.staging / f"part-{next(self._staged)}", metadata)
+        return PartWriter(dataset, self.staging / f"part-{next(self._staged)}", metadata, compressed=compressed)
 
     def commit_table(self, dataset: Dataset, day: date, table: pa.Table) -> int:
         """Commit the rows that the partition lacks, of many some at a time; returns how many rows were added.

@@ -147,7 +147,7 @@ def id_of(item: Result | Rejection) -> str:
 class Content:
     """A downloaded content whose length and md5 match what was listed: in memory, or whole in a staging file.
 
-    Both digests were taken of the same bytes, in one pass.
+    Both digests were taken of the same bytes, in one pass. (One that is written into a part while it arrives: `ContentPart`.)
     """
 
     result: Result

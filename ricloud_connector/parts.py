@@ -20,12 +20,14 @@ import pyarrow.parquet as pq
 
 from ricloud_connector.disk import discard
 from ricloud_connector.errors import LakeError
-from ricloud_connector.model import CHUNK_BYTES, Content
+from ricloud_connector.model import CHUNK_BYTES, Content, Result
 from ricloud_connector.part_reader import fingerprint, plain_columns
 from ricloud_connector.schemas import CONTENTS, Dataset
 
 ROW_GROUP_BYTES = 8 * 1024 * 1024
 ROW_GROUP_ROWS = 10_000
+ZSTD_LEVEL = 1
+SAMPLES, SAMPLE_BYTES = 16, 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +40,41 @@ class StagedPart:
 
     dataset: Dataset
     path: Path
+    rows: int
     fingerprints: tuple[bytes, ...]
     md5s: Mapping[str, str] = field(default_factory=dict, repr=False)
     piece_md5: str | None = None
 
 
-class PartWriter:
-    """Writes rows of one dataset into a staging file. Use as a context manager: what is not finished is removed."""
+@dataclass(frozen=True, slots=True)
+class ContentPart:
+    """A downloaded content whose length and md5 match what was listed, in a part of its own."""
 
-    def __init__(self, dataset: Dataset, path: Path, metadata: Mapping[str, str]) -> None:
+    result: Result
+    part: StagedPart
+
+
+class PartWriter:
+    """Writes rows of one dataset into a staging file. Use as a context manager: what is not finished is removed.
+
+    `compressed` says whether that is tried with contents' bytes.
+    """
+
+    def __init__(self, dataset: Dataset, path: Path, metadata: Mapping[str, str], *, compressed: bool = True) -> None:
         self._dataset, self._path = dataset, path
         self._fingerprints: list[bytes] = []
         self._finished = False
         self.rows = 0
         self.md5s: dict[str, str] = {}
         plain = plain_columns(dataset.schema)
+        zstd = dataset.schema.names if compressed else plain
         try:
             self._file = pa.OSFile(str(path), "wb")
             self._parquet = pq.ParquetWriter(
                 self._file,
                 dataset.schema.with_metadata(dict(metadata)),
-                compression="zstd",
-                compression_level=1,
+                compression={name: "zstd" if name in zstd else "none" for name in dataset.schema.names},
+                compression_level=dict.fromkeys(zstd, ZSTD_LEVEL),
                 use_dictionary=plain,
                 write_statistics=plain,
                 write_page_checksum=True,
@@ -72,7 +87,12 @@ class PartWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Remove the file, unless it is finished."""
         if not self._finished:
+            self._finished = True
             # Closing writes the footer, which a full disk refuses once more; the reason why is under way already.
             with suppress(OSError, pa.ArrowException):
                 self._parquet.close()
@@ -98,7 +118,7 @@ class PartWriter:
         except OSError as error:
             raise LakeError(f"cannot write in {self._path.parent}: {error}") from error
         self._finished = True
-        return StagedPart(self._dataset, self._path, tuple(self._fingerprints), self.md5s)
+        return StagedPart(self._dataset, self._path, self.rows, tuple(self._fingerprints), self.md5s)
 
 
 class ContentsWriter:
@@ -112,13 +132,13 @@ class ContentsWriter:
 
     def add(self, content: Content) -> None:
         """Append one content, chunk by chunk; a staging file is read in chunks and then removed."""
-        self.add_chunks(content, range(chunk_count(content)))
+        self.add_chunks(content, range(chunk_count(content.result)))
         if isinstance(content.body, Path):
             discard(content.body)
 
     def add_chunks(self, content: Content, indexes: range) -> None:
         """Append some of a content's chunks; its staging file stays."""
-        count = chunk_count(content)
+        count = chunk_count(content.result)
         self._writer.md5s[content.sha256] = content.md5
         if isinstance(content.body, bytes):
             self._add_chunk(content, content.body, 0, count)
@@ -141,25 +161,30 @@ class ContentsWriter:
     def flush(self) -> None:
         """Write what is pending as one row group."""
         if self._rows:
-            self._writer.write(self._table())
+            contents, index, count = zip(*self._rows, strict=True)
+            last = [content.sha256 if at + 1 == of else None for content, at, of in self._rows]
+            results = [content.result for content in contents]
+            self._writer.write(chunk_rows(results, index, count, last, _joined(self._chunks)))
             self._rows, self._chunks, self._pending_bytes = [], [], 0
 
-    def _table(self) -> pa.Table:
-        contents, index, count = zip(*self._rows, strict=True)
-        results = [content.result for content in contents]
-        columns: dict[str, Any] = {
-            "result_id": [result.id for result in results],
-            "chunk_index": index,
-            "chunk_count": count,
-            "content": _joined(self._chunks),
-            "identifier": [result.identifier for result in results],
-            "type": [result.type for result in results],
-            "checksum": [result.checksum for result in results],
-            "sha256": [content.sha256 for content in contents],
-            "size": [result.size for result in results],
-            "date_created": [result.date_created for result in results],
-        }
-        return pa.table([columns[name] for name in CONTENTS.schema.names], schema=CONTENTS.schema)
+
+def chunk_rows(
+    results: Sequence[Result], index: Sequence[int], count: Sequence[int], sha256: Sequence[str | None], content: pa.Array
+) -> pa.Table:
+    """Rows of the contents dataset: a chunk each, of so many; the sha256 of the whole beside the last one."""
+    columns: dict[str, Any] = {
+        "result_id": [result.id for result in results],
+        "chunk_index": index,
+        "chunk_count": count,
+        "content": content,
+        "identifier": [result.identifier for result in results],
+        "type": [result.type for result in results],
+        "checksum": [result.checksum for result in results],
+        "sha256": sha256,
+        "size": [result.size for result in results],
+        "date_created": [result.date_created for result in results],
+    }
+    return pa.table([columns[name] for name in CONTENTS.schema.names], schema=CONTENTS.schema)
 
 
 def _joined(chunks: Sequence[bytes]) -> pa.Array:
@@ -170,8 +195,23 @@ def _joined(chunks: Sequence[bytes]) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(), len(chunks), buffers)
 
 
-def chunk_count(content: Content) -> int:
-    return max(1, -(-(content.result.size or 0) // CHUNK_BYTES))
+def one_chunk(chunk: bytearray | memoryview) -> pa.Array:
+    """A chunk as a column, of its own bytes: they must stay as they are until the column is written."""
+    offsets = np.array([0, len(chunk)], np.int32)
+    return pa.Array.from_buffers(pa.binary(), 1, [None, pa.py_buffer(offsets), pa.py_buffer(chunk)])
+
+
+def is_compressible(chunk: memoryview) -> bool:
+    """Whether samples of a long chunk become shorter by a tenth: photos and videos do not, and would only be copied about."""
+    codec = pa.Codec("zstd", compression_level=ZSTD_LEVEL)
+    step = max(SAMPLE_BYTES, len(chunk) // SAMPLES)
+    samples = [chunk[start : start + SAMPLE_BYTES] for start in range(0, len(chunk), step)]
+    compressed: int = sum(codec.compress(sample).size for sample in samples)
+    return compressed < 0.9 * sum(map(len, samples))
+
+
+def chunk_count(result: Result) -> int:
+    return max(1, -(-(result.size or 0) // CHUNK_BYTES))
 
 
 def piece_md5s(content: Content, pieces: Sequence[range]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from ricloud_connector.buckets import Buckets
@@ -12,6 +12,8 @@ from ricloud_connector.client import RicloudClient
 from ricloud_connector.fetch import Fetcher
 from ricloud_connector.ingest import Progress, Run
 from ricloud_connector.lake import Lake
+from ricloud_connector.part_sink import PartSinks
+from ricloud_connector.schemas import CONTENTS
 from ricloud_connector.settings import Settings
 from ricloud_connector.staging import opened_staging
 from ricloud_connector.stores.bucket import BucketStore
@@ -27,6 +29,11 @@ def new_run_id() -> str:
 def open_client(settings: Settings) -> RicloudClient:
     """The API's client; close it, or use it as a context manager."""
     return RicloudClient(settings.url, settings.token, deadline_s=settings.api_deadline_s, proxy=settings.proxy)
+
+
+def part_sinks_of(lake: Lake) -> PartSinks:
+    """What writes large contents into parts of an opened lake while they arrive; close it."""
+    return PartSinks(lambda compressed: lake.writer(CONTENTS, compressed=compressed), lake.staging, lake.storage.longest_part)
 
 
 @contextmanager
@@ -52,7 +59,10 @@ def open_run(
             staging = lake.staging
             if settings.staging is not None and isinstance(settings.lake, Path):  # else the lake has its own there
                 staging = stack.enter_context(opened_staging(settings.staging / run_id))
-            fetcher = Fetcher(client.retrieve_result, settings.policy, staging, http=http, local=local, bucket=bucket)
+            parts = stack.enter_context(closing(part_sinks_of(lake)))
+            fetcher = Fetcher(
+                client.retrieve_result, settings.policy, staging, http=http, local=local, bucket=bucket, parts=parts
+            )
             run = Run(client, lake, fetcher, run_id, patient=patient)
             if progress is not None:
                 run.progress = progress

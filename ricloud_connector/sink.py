@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ricloud_connector.errors import ContentError, LakeError
 from ricloud_connector.model import Content, Result
+from ricloud_connector.parts import ContentPart
 from ricloud_connector.verify import Digest, check_content
 
 MEMORY_BYTES = 1024 * 1024
@@ -41,6 +42,16 @@ class Sink:
         self._handle: int | None = None
 
     @property
+    def folder(self) -> Path:
+        """Where its file lies, if it has one."""
+        return self._staging
+
+    @property
+    def copied_bytes(self) -> int:
+        """Of a file, what its copy in a part will take beside it."""
+        return self.result.size or 0
+
+    @property
     def size(self) -> int:
         """Bytes received: where a broken transfer goes on."""
         return self._digest.size
@@ -53,18 +64,21 @@ class Sink:
     def write(self, chunk: bytes) -> bool:
         """Take a chunk. False after setting `fault`: the chunk was refused, and nothing may follow it."""
         try:
-            self._digest.update(chunk)
-            if self._path is None and self._digest.size <= MEMORY_BYTES:
-                self._chunks.append(chunk)
-                if len(self._chunks) > CHUNKS_HELD:
-                    self._chunks = [b"".join(self._chunks)]
-            else:
-                self._spill(chunk)
-        except ContentError as error:
+            self._take(chunk)
+        except (ContentError, LakeError) as error:
             self.fault = error
         except OSError as error:
             self.fault = self._unwritable(error)
         return self.fault is None
+
+    def _take(self, chunk: bytes) -> None:
+        self._digest.update(chunk)
+        if self._path is None and self._digest.size <= MEMORY_BYTES:
+            self._chunks.append(chunk)
+            if len(self._chunks) > CHUNKS_HELD:
+                self._chunks = [b"".join(self._chunks)]
+        else:
+            self._spill(chunk)
 
     def _spill(self, chunk: bytes) -> None:
         if self._path is None:
@@ -99,7 +113,7 @@ class Sink:
             self._path.unlink(missing_ok=True)
         self._chunks = []
 
-    def finish(self) -> Content:
+    def finish(self) -> Content | ContentPart:
         """The content, once its length and md5 are those listed. Raises: ContentError, LakeError."""
         check_content(self.result, self._digest)
         self.rest()

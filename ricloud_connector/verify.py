@@ -25,10 +25,18 @@ class Digest:
         self.size = 0
 
     def update(self, chunk: bytes | memoryview) -> None:
-        """Raises: ContentError `size_mismatch` as soon as more comes than was listed."""
-        self.size += len(chunk)
+        """Count and hash what came. Raises: ContentError `size_mismatch` as soon as more comes than was listed."""
+        self.count(len(chunk))
+        self.hash(chunk)
+
+    def count(self, length: int) -> None:
+        """Count what came and is hashed later. Raises: as `update`."""
+        self.size += length
         if self.size > self._limit:
             raise ContentError("size_mismatch", f"more than the listed {self._limit} bytes came", actual_size=self.size)
+
+    def hash(self, chunk: bytes | memoryview) -> None:
+        """Hash what was counted, in the order in which it came."""
         if self._hashes is None:
             self._hashes = _new_hashes()
         md5, sha256 = self._hashes
@@ -78,7 +86,7 @@ class StoredChunk(NamedTuple):
     chunk_index: int
     chunk_count: int
     checksum: str
-    sha256: str
+    sha256: str | None
     size: int
     content: memoryview
 
@@ -90,7 +98,7 @@ class StoredChunks(NamedTuple):
     chunk_index: list[int]
     chunk_count: list[int]
     checksum: list[str]
-    sha256: list[str]
+    sha256: list[str | None]
     size: list[int]
     content: list[memoryview]
 
@@ -118,11 +126,11 @@ def prove_chunks(
 
 
 def _first_false(rows: StoredChunks, md5s: Mapping[str, str]) -> str | None:
-    """The first result whose md5 was not found together with its sha256."""
-    if [*map(md5s.get, rows.sha256)] == rows.checksum and None not in rows.checksum:
+    """The first result whose md5 was not found together with its sha256, which stands beside a content's last chunk."""
+    if [md5s.get(sha256 or "") for sha256 in rows.sha256] == rows.checksum and None not in rows.checksum:
         return None
-    pairs = zip(rows.result_id, rows.checksum, map(md5s.get, rows.sha256), strict=True)
-    return next(result_id for result_id, claimed, found in pairs if found is None or claimed != found)
+    facts = zip(rows.result_id, rows.checksum, rows.sha256, strict=True)
+    return next((name for name, md5, sha256 in facts if sha256 is not None and (md5 is None or md5s.get(sha256) != md5)), None)
 
 
 def _all_whole(rows: StoredChunks, *, md5: bool) -> bool:
@@ -142,7 +150,7 @@ class _Proof:
 
     def __init__(self, source: str, *, md5: bool) -> None:
         self._source, self._md5 = source, md5
-        self._head: StoredChunk | None = None
+        self._head: tuple[object, ...] | None = None  # of the content that has begun: its id, and which version it is
 
     @property
     def begun(self) -> bool:
@@ -156,11 +164,12 @@ class _Proof:
 
     def _take(self, chunk: StoredChunk) -> bool:
         """Take the next row; whether it ends a content. Raises: UnreadablePart."""
-        head = self._head or chunk
+        version = (chunk.result_id, chunk.chunk_count, chunk.checksum, chunk.size)
         if self._head is None:
-            self._head, self._size, self._expected = chunk, 0, 0
+            self._head, self._claimed, self._size, self._expected = version, chunk.sha256, 0, 0
             self._sha256, self._listed = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-        other = chunk[:1] + chunk[2:6] != head[:1] + head[2:6]  # another result, or another version of this one
+        self._claimed = self._claimed or chunk.sha256  # beside the last chunk, or beside each
+        other = version != self._head or chunk.sha256 not in (None, self._claimed)
         if other or chunk.chunk_index != self._expected:
             raise UnreadablePart(f"{self._source}: chunk {chunk.chunk_index} of result {chunk.result_id!r} is out of place")
         self._sha256.update(chunk.content)
@@ -179,4 +188,4 @@ class _Proof:
     def end(self) -> None:
         """Raises: UnreadablePart where a content has not ended."""
         if self._head is not None:
-            raise UnreadablePart(f"{self._source}: the last chunks of result {self._head.result_id!r} are missing")
+            raise UnreadablePart(f"{self._source}: the last chunks of result {self._head[0]!r} are missing")

@@ -207,8 +207,10 @@ def _stored(table: pa.Table | None) -> tuple[dict[str, _Content], list[str]]:
             faults.append(f"{name}: chunks {indexes} of {count}")
         if any(len(row["content"]) != CHUNK_BYTES for row in chunks[:-1]):
             faults.append(f"{name}: a chunk before the last is not {CHUNK_BYTES} bytes long")
+        if any(row["sha256"] is not None for row in chunks[:-1]):
+            faults.append(f"{name}: the sha256 is known before the last chunk")
         data = b"".join(row["content"] for row in chunks)
-        stored[name] = _Content(str(first["created_date"]), first["checksum"], first["size"], first["sha256"], data)
+        stored[name] = _Content(str(first["created_date"]), first["checksum"], first["size"], chunks[-1]["sha256"], data)
     return stored, faults
 
 

@@ -33,6 +33,7 @@ LAYERS = [
         "lake",
         "contents",
         "sink",
+        "part_sink",
         "download",
         "stores",
         "libcurl",

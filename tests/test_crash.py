@@ -108,6 +108,19 @@ def test_fault_094_killed_between_two_chunks_of_a_content(world: World) -> None:
     world.recover()
 
 
+@pytest.mark.ci
+def test_fault_094_killed_while_a_large_content_is_written_into_its_part(world: World) -> None:
+    """Before and after its first chunk, before its last one and its end, and when it is about to get its name."""
+    world.publish_huge()
+    puts = ("ricloud_connector.part_sink:PartSink._put",)
+    plans = [Plan(1, "before", puts), Plan(1, "after", puts), Plan(5, "before", puts), Plan(5, "after", puts)]
+    plans.append(Plan(1, "after", ("ricloud_connector.part_sink:PartSink.finish",)))
+    for plan in plans:
+        assert world.run(plan=plan).status == -signal.SIGKILL
+        assert_readable(world.lake)
+    world.recover()
+
+
 def test_fault_102_killed_again_and_again_while_recovering(world: World, events: list[str]) -> None:
     """A run that gets a little further each time, until one comes through."""
     rng = random.Random(102)

@@ -53,6 +53,10 @@ class World:
         """One of two chunks."""
         self.emulator.add_result(content=LARGE, date_created=MOMENT)
 
+    def publish_huge(self) -> None:
+        """One that has a part of its own, of five chunks."""
+        self.emulator.add_result(content=LARGE * 4, date_created=MOMENT)
+
     def start(self, *arguments: str, plan: Plan | None = None) -> int:
         return self.nursery.start("ingest", *(arguments or SPAN), environment=self.environment, plan=plan)
 

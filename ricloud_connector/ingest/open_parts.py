@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
@@ -24,7 +23,7 @@ from ricloud_connector.lake import Lake
 from ricloud_connector.listed import Listed
 from ricloud_connector.model import CHUNK_BYTES, Content, Proven, Rejection, Result
 from ricloud_connector.partition import Partition
-from ricloud_connector.parts import ContentsWriter, PartWriter, StagedPart, chunk_count, piece_md5s
+from ricloud_connector.parts import ContentPart, ContentsWriter, PartWriter, StagedPart, chunk_count, piece_md5s
 from ricloud_connector.schemas import CONTENTS, RESULTS, result_rows
 
 PART_BYTES = 64 * 1024 * 1024
@@ -39,15 +38,26 @@ LAST_ROWS = 4_000
 
 @dataclass(slots=True)
 class _Pair:
-    """A results part and a contents part on their way: their writers, and what they hold by id."""
+    """A results part and a contents part on their way: their writers, and what they hold by id.
 
-    stack: ExitStack = field(default_factory=ExitStack)
+    Instead of a writer there may be a finished part, that of a large content.
+    """
+
     results: PartWriter | None = None
     contents: PartWriter | None = None
     rows: ContentsWriter | None = None
+    finished: StagedPart | None = None
     seen: set[str] = field(default_factory=set)
     proven: dict[str, Proven] = field(default_factory=dict)
     bytes: int = 0
+
+    def abandon(self) -> None:
+        """Remove what is not committed."""
+        for writer in (self.results, self.contents):
+            if writer is not None:
+                writer.abandon()
+        if self.finished is not None:
+            discard(self.finished.path)
 
 
 class OpenParts:
@@ -78,7 +88,7 @@ class OpenParts:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._committer.shutdown()
         self._teller.shutdown()
-        self._open.stack.close()
+        self._open.abandon()
 
     def stored(self, ids: list[str]) -> dict[str, Proven]:
         """What the lake holds whole of these ids, or will with the next commit.
@@ -104,15 +114,17 @@ class OpenParts:
         if rows.num_rows:
             pair = self._open
             if pair.results is None:
-                pair.results = pair.stack.enter_context(self._lake.writer(RESULTS))
+                pair.results = self._lake.writer(RESULTS)
             pair.results.write(rows)
             pair.seen.update(rows.column("id").to_pylist())
 
-    def add_content(self, content: Content) -> Rejection | None:
+    def add_content(self, content: Content | ContentPart) -> Rejection | None:
         """Add a proven content, after closing what is there where the file would become too large.
 
         Returns why not: of a content that spans parts another version is stored in part.
         """
+        if isinstance(content, ContentPart):
+            return self._add_part(content)
         size = content.result.size or 0
         longest = self._lake.storage.longest_part
         if longest is not None and size > longest:
@@ -130,17 +142,30 @@ class OpenParts:
             self._close()
             pair = self._open
         if pair.rows is None:
-            pair.contents = pair.stack.enter_context(self._lake.writer(CONTENTS))
+            pair.contents = self._lake.writer(CONTENTS)
             pair.rows = ContentsWriter(pair.contents)
         pair.rows.add(content)
         pair.bytes += size
         pair.proven[content.result.id] = Proven(content.result.checksum or "", size)
         return None
 
+    def _add_part(self, content: ContentPart) -> Rejection | None:
+        """Commit a content that has its own part, with the results that were added by now; what else is open stays so."""
+        result, part = content.result, content.part
+        if result.id in self._begun and (changed := self._changed(result)) is not None:
+            discard(part.path)
+            return changed
+        self._settle()
+        proven = {result.id: Proven(result.checksum or "", result.size or 0)}
+        large = _Pair(results=self._open.results, seen=self._open.seen, finished=part, proven=proven)
+        self._open.results, self._open.seen = None, set()
+        self._begin(large)
+        return None
+
     def _commit_pieces(self, content: Content, chunks_each: int) -> Rejection | None:
         """Commit a content that is too large for one part: its chunks in their order, so many in each part, alone there."""
         self.commit()
-        count, added = chunk_count(content), 0
+        count, added = chunk_count(content.result), 0
         pieces = [range(first, min(first + chunks_each, count)) for first in range(0, count, chunks_each)]
         for piece, piece_md5 in zip(pieces, piece_md5s(content, pieces), strict=True):
             if (changed := self._changed(content.result)) is not None:
@@ -182,8 +207,12 @@ class OpenParts:
     def _close(self) -> None:
         """Begin to commit what is open, once the pair before it is committed, and start anew. Raises: LakeError."""
         self._settle()
-        self._closed, self._open = self._open, _Pair()
-        self._commit = self._committer.submit(self._commit_pair, self._closed)
+        pair, self._open = self._open, _Pair()
+        self._begin(pair)
+
+    def _begin(self, pair: _Pair) -> None:
+        self._closed = pair
+        self._commit = self._committer.submit(self._commit_pair, pair)
 
     def _settle(self) -> None:
         commit, self._commit = self._commit, None
@@ -192,15 +221,19 @@ class OpenParts:
             self._closed, self._known, self._whole = _Pair(), None, None
 
     def _commit_pair(self, pair: _Pair) -> None:
-        with pair.stack:
+        try:
             if pair.results is not None:
                 self.new_results += self._lake.commit(self._day, pair.results.finish())
+            part = pair.finished
             if pair.contents is not None and pair.rows is not None:
                 pair.rows.flush()
-                staged: StagedPart = pair.contents.finish()
-                lost = min(len(pair.proven), pair.contents.rows - self._lake.commit(self._day, staged))
+                part = pair.contents.finish()
+            if part is not None:
+                lost = min(len(pair.proven), part.rows - self._lake.commit(self._day, part))
                 self.new_contents += len(pair.proven) - lost
                 self.stored_by_others += lost
+        finally:
+            pair.abandon()
         if pair.proven:
             self._tell(pair.proven.keys())
 

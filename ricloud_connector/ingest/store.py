@@ -19,6 +19,7 @@ from ricloud_connector.ingest.settle import Settlement, available_of
 from ricloud_connector.ingest.tries import Tries
 from ricloud_connector.listed import Listed
 from ricloud_connector.model import AVAILABLE, Content, Elsewhere, Proven, Rejection, Result, id_of
+from ricloud_connector.parts import ContentPart
 from ricloud_connector.plan import Plan, batches, plan_batch
 from ricloud_connector.schemas import CONTENTS, QUARANTINE, RESULT_STATES, quarantine_rows, state_rows
 
@@ -51,7 +52,7 @@ def store_day(
 
     def keep(outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
-            if isinstance(outcome, Content):
+            if isinstance(outcome, Content | ContentPart):
                 changed = parts.add_content(outcome)
                 if changed is not None and state == AVAILABLE:
                     rejected.append(changed)
@@ -122,9 +123,9 @@ def _cancelling(settlement: Settlement | None) -> Iterator[None]:
 
 def _weight(outcome: Outcome) -> int:
     """Bytes in memory; of a content on the disk, as many as make 64 of them enough."""
-    if not isinstance(outcome, Content):
-        return 1024
-    return len(outcome.body) + 1024 if isinstance(outcome.body, bytes) else READY_BYTES // 64
+    if isinstance(outcome, Content) and isinstance(outcome.body, bytes):
+        return len(outcome.body) + 1024
+    return READY_BYTES // 64 if isinstance(outcome, Content | ContentPart) else 1024
 
 
 def _plan(run: Run, state: str, batch: Listed, parts: OpenParts) -> Plan:

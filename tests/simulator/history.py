@@ -23,7 +23,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ricloud_connector import acknowledge, part_reader, parts
+from ricloud_connector import acknowledge, part_reader, part_sink, parts
 from ricloud_connector.ingest import deriving, open_parts
 from ricloud_connector.model import Window
 from tests.simulator.columnar import STAND_IN
@@ -202,6 +202,7 @@ class _History:
             patch.setattr(parts, "pq", STAND_IN)
             patch.setattr(part_reader, "pq", STAND_IN)
         world.rots = rng.choice([0.0] * 8 + [0.6])
+        patch.setattr(part_sink, "LARGE_BYTES", rng.choice([1_000_000, 1_000_000, 1, 1000]))
         patch.setattr(acknowledge, "READ_EACH_UP_TO", rng.choice([20, 20, 2, 0]))
         patch.setattr(open_parts, "PART_ROWS", rng.choice([100_000] * 6 + [1, 2]))
 

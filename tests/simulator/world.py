@@ -19,6 +19,7 @@ from ricloud_connector.lake import Lake
 from ricloud_connector.location import Policy
 from ricloud_connector.model import Window
 from ricloud_connector.redact import Secret
+from ricloud_connector.session import part_sinks_of
 from ricloud_connector.storage import DiskStorage, Storage
 from tests.simulator.disks import SimulatedKernel
 from tests.simulator.objects import SimulatedObjects
@@ -96,7 +97,13 @@ class World:
         client = RicloudClient(ORIGIN, Secret("token"), sleep=stage.sleep, clock=stage.clock, exchange=self.api)
         with lake.opened():
             fetcher = Fetcher(
-                client.retrieve_result, POLICY, lake.staging, http=self.contents, sleep=stage.sleep, clock=stage.clock
+                client.retrieve_result,
+                POLICY,
+                lake.staging,
+                http=self.contents,
+                parts=part_sinks_of(lake),
+                sleep=stage.sleep,
+                clock=stage.clock,
             )
             run = Run(client, lake, fetcher, process.name, now=self.now, sleep=stage.sleep)
             spans = [(day, Window.of_day(day)) for day in days]
