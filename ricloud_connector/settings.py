@@ -31,7 +31,7 @@ VARIABLES = {
     "in a container would be written, acknowledged and thrown away.",
     "RICLOUD_START_DATE": "First partition, `YYYY-MM-DD`; default `2020-01-01`.",
     "RICLOUD_STAGING": "A local folder for contents under way; default `<lake>/control/staging`, of a lake in a bucket "
-    "the system's temporary folder. On a local lake, contents of 32 MiB and more go straight into a part, in the default folder.",
+    "the system's temporary folder. On a local lake, contents of 32 MiB and more go straight into a part in the default one.",
     "RICLOUD_CONTENT_HOSTS": "`host` or `host:port`, comma-separated: may be read although not https or not public.",
     "RICLOUD_LOCAL_ROOT": "The only folder below which `local://` contents are read; unset, none is.",
     "RICLOUD_READ": "`signed_url`, `bucket`, or both in the order to try.",
