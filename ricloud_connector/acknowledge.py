@@ -166,9 +166,9 @@ class Acknowledger:
 
     def _still_available(self, listed: pa.Table) -> tuple[set[str], HowSeen]:
         """The ids that are, or may be, available. What can be neither read nor found in a complete listing is not."""
-        ids = set[str](listed.column("result_id").to_pylist())
+        ids = listed.column("result_id").unique()
         if len(ids) <= READ_EACH_UP_TO:
-            states = read_states(self._client, sorted(ids))
+            states = read_states(self._client, sorted(ids.to_pylist()))
             if None not in states.values():
                 return {result_id for result_id, state in states.items() if state not in (CONSUMED, EXPIRED)}, "result"
         span = pc.min_max(listed.column("date_created")).as_py()
@@ -176,7 +176,7 @@ class Acknowledger:
         for item in self._client.list_results(Window(span["min"], span["max"] + timedelta(microseconds=1))):
             if isinstance(item, Rejection) or item.state not in (CONSUMED, EXPIRED):
                 still.add(id_of(item))
-        return still & ids, "listing"
+        return {*ids.filter(pc.is_in(ids, value_set=pa.array(still, pa.string()))).to_pylist()}, "listing"
 
 
 def _batches(listed: pa.Table, size: int) -> Iterator[list[WireId]]:
@@ -196,6 +196,8 @@ def _among(listed: pa.Table, ids: Collection[str]) -> pa.Table:
 
 
 def _without(listed: pa.Table, ids: Collection[str]) -> pa.Table:
+    if not ids:
+        return listed  # of a million, a copy would be felt
     return listed.filter(pc.invert(pc.is_in(listed.column("result_id"), value_set=pa.array(ids, pa.string()))))
 
 
