@@ -33,9 +33,9 @@ def plan_batch(batch: Listed, stored: Mapping[str, Proven], *, state: str = AVAI
     A result that was stored and is now listed with another md5 or size is set aside: the first one is kept.
     """
     once = batch.each_once()
-    seen = once.where(lambda each: each == state, "state")
-    wanted = seen if state == AVAILABLE else seen.where(lambda url: url is not None, "signed_url")
-    facts = zip(*map(wanted.column, ("id", "checksum", "size")), strict=True)
+    seen = once.in_state(state)
+    wanted = seen if state == AVAILABLE else seen.filter(seen.column("signed_url").is_valid())
+    facts = zip(wanted.ids, wanted.column("checksum").to_pylist(), wanted.column("size").to_pylist(), strict=True)
     fetch, kept, odd = list[int](), list[int](), list[int]()
     for place, (result_id, checksum, size) in enumerate(facts):
         proven = stored.get(result_id)

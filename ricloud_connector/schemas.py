@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ricloud_connector.datasets import (
     ACKNOWLEDGEMENTS_COLUMNS,
@@ -17,7 +18,8 @@ from ricloud_connector.datasets import (
     RESULTS_COLUMNS,
     Column,
 )
-from ricloud_connector.listed import COLUMNS, Listed
+from ricloud_connector.listed import SCHEMA as LISTED
+from ricloud_connector.listed import Listed
 from ricloud_connector.model import Rejection, Result
 from ricloud_connector.redact import clean
 
@@ -72,18 +74,14 @@ DATASETS = (RESULTS, CONTENTS, ACKNOWLEDGEMENTS, QUARANTINE, RESULT_STATES)
 
 def result_rows(listed: Listed, *, run_id: str, seen_at: datetime) -> pa.Table:
     """Rows of the results dataset. The signed URL is not among them, and an https `url` loses its query."""
-    columns: dict[str, Any] = {name: listed.column(name) for name in COLUMNS}
-    columns["url"] = [clean(url, limit=8192) if url and url.startswith("http") else url for url in columns["url"]]
-    columns["date_created"] = moments(listed)
+    columns: dict[str, Any] = {name: listed.column(name) for name in RESULTS_SCHEMA.names if name in LISTED.names}
+    if pc.any(pc.starts_with(columns["url"], "http")).as_py():
+        urls = columns["url"].to_pylist()
+        columns["url"] = [clean(url, limit=8192) if url and url.startswith("http") else url for url in urls]
     for name in ("state", "date_consumed", "date_deleted"):
-        columns[f"first_seen_{name}"] = columns[name]
-    columns |= _repeated(len(listed.created), RESULTS_SCHEMA, first_seen_at=seen_at, run_id=run_id)
+        columns[f"first_seen_{name}"] = listed.column(name)
+    columns |= _repeated(listed.facts.num_rows, RESULTS_SCHEMA, first_seen_at=seen_at, run_id=run_id)
     return pa.table([columns[name] for name in RESULTS_SCHEMA.names], schema=RESULTS_SCHEMA)
-
-
-def moments(listed: Listed) -> pa.Array:
-    """`date_created` of the results."""
-    return pa.array(listed.created).cast(_TIMESTAMP)
 
 
 def acknowledgement_rows(confirmed: pa.Table, confirmed_by: str, *, run_id: str, at: datetime) -> pa.Table:

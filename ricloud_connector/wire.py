@@ -105,6 +105,11 @@ def parse_page(status: int, headers: Mapping[str, str], body: bytes, *secrets: S
     quick = read_quickly(body) if status == 200 and len(body) <= FEW_BYTES else None
     if quick is not None:
         return Page(quick.items, quick.has_more, quick.items.ids[-1])
+    return parse_page_with_care(status, headers, body, *secrets)
+
+
+def parse_page_with_care(status: int, headers: Mapping[str, str], body: bytes, *secrets: Secret) -> Page:
+    """The same, item by item, whatever they hold. Raises: as `parse_page`."""
     document, doubtful = _document(status, headers, body, *secrets)
     if type(document) is not dict:
         raise UntrustedAnswer(f"GET /results: the answer is {shape_of(document)}, not an object")

@@ -95,7 +95,10 @@ def demand(true: bool, what: str) -> None:
 
 
 def read_page(body: bytes) -> None:
-    read_quickly(body)
+    quick = read_quickly(body)
+    if quick is not None:
+        careful = wire.parse_page_with_care(200, {}, body, SECRET)
+        demand(quick.items == careful.items and quick.has_more == careful.has_more, "a page that is read quickly and otherwise")
     for parse in (wire.parse_page, wire.parse_result):
         try:
             found: Any = parse(200, {}, body, SECRET)

@@ -30,6 +30,7 @@ from ricloud_connector.wire import (
     list_request,
     parse_acknowledgement,
     parse_page,
+    parse_page_with_care,
     parse_result,
     retrieve_request,
     retry_after_s,
@@ -787,13 +788,11 @@ def test_fault_164_a_document_of_too_many_values_is_not_parsed(value):
 def parse_both_ways(body: bytes) -> tuple[Page | None, Page]:
     """A page as it is read where nothing in it is in doubt, None where something is; and as it is read otherwise."""
     quick = read_quickly(body)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ricloud_connector.wire.read_quickly", lambda _: None)
-        try:
-            careful = parse_page(200, {}, body)
-        except UntrustedAnswer:
-            assert quick is None
-            raise
+    try:
+        careful = parse_page_with_care(200, {}, body)
+    except UntrustedAnswer:
+        assert quick is None
+        raise
     return None if quick is None else Page(quick.items, quick.has_more, quick.items.ids[-1]), careful
 
 
@@ -864,10 +863,23 @@ ODD_VALUES = [
 DATED = {"date_consumed": "2026-11-20T10:15:30Z"}
 
 
-@pytest.mark.parametrize("changes", [{}, {"id": 17}, {"new": "field"}, {"type": None}, {"signed_url": None}, DATED])
-def test_ordinary_pages_are_read_quickly(changes):
+@pytest.mark.parametrize("changes", [{}, {"id": 17}, {"type": None}, {"signed_url": None}, {"signed_url": "https://x/"}, DATED])
+@pytest.mark.parametrize("around", [{}, {"total_count": 3}, {"total_count": None, "url": "/results"}])
+def test_ordinary_pages_are_read_quickly(changes, around):
     items = [make_item(**{"id": f"r{number}"} | changes) for number in range(3)]
-    assert assert_both_agree(json.dumps({"data": items, "has_more": True}, separators=(",", ":")).encode())
+    assert assert_both_agree(json.dumps({"data": items, "has_more": True} | around, separators=(",", ":")).encode())
+
+
+def test_what_is_in_doubt_is_read_with_care():
+    for changes in ({"new": "field"}, {"checksum": None}, {"id": True}, {"task": 3}, {"url": "é" * 9_000}, {"size": 1.0}):
+        items = [make_item(), make_item(id="other") | changes]
+        assert not assert_both_agree(json.dumps({"data": items, "has_more": True}).encode())
+    for end in (b"\0", b"{}", b"null", b'{"data":[],"has_more":false}', b",", b"]"):
+        body = json.dumps({"data": [make_item()], "has_more": True}).encode() + end
+        assert not assert_both_agree(body)
+    for start in (b"null", b"\xef\xbb\xbf", b"[", b"\0"):
+        assert not assert_both_agree(start + json.dumps({"data": [make_item()], "has_more": True}).encode())
+    assert read_quickly(b"null") is read_quickly(b"") is read_quickly(b"{") is None
 
 
 def test_a_page_with_white_space_after_its_colons_is_read_quickly():

@@ -75,11 +75,11 @@ class _Days:
         plan = plan_batch(Listed.of(items), whole_of(self._whole[day], ids), state=AVAILABLE)
         found.listed += len(items)
         found.fetch += len(plan.fetch)
-        found.fetch_bytes += sum(size or 0 for size in plan.fetch.column("size"))
+        found.fetch_bytes += plan.fetch.byte_size
         found.fetch_again += sum(result_id in self._quarantine[day] for result_id in plan.fetch.ids)
         found.set_aside += len(plan.rejected)
         found.acknowledge += len(plan.stored)
-        found.acknowledge_bytes += sum(size or 0 for size in plan.stored.column("size"))
+        found.acknowledge_bytes += plan.stored.byte_size
         if plan.stored:
             self._available[day].append(available_of([plan.stored]))
 

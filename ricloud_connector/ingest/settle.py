@@ -16,7 +16,7 @@ from ricloud_connector.listed import Listed
 from ricloud_connector.model import AVAILABLE, NAMED_AT_MOST, Window
 from ricloud_connector.partition import Partition, first_occurrences
 from ricloud_connector.readback import read_back
-from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, RESULTS, acknowledgement_rows, moments
+from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, RESULTS, acknowledgement_rows
 
 _NOTHING = pa.nulls(0, pa.string())
 _SAME = ["result_id", "checksum", "size"]
@@ -27,15 +27,9 @@ def available_of(pages: Iterable[Listed]) -> pa.Table:
     """What is available of some pages, as columns: some tens of bytes a result, however many there are."""
     tables = [LISTED.empty_table()]
     for page in pages:
-        available = page.where(lambda state: state == AVAILABLE, "state")
-        columns = [
-            available.ids,
-            [isinstance(wire_id, int) for wire_id in available.column("wire_id")],
-            available.column("checksum"),
-            available.column("size"),
-            moments(available),
-        ]
-        tables.append(pa.table(columns, schema=LISTED))
+        facts = page.in_state(AVAILABLE).facts
+        facts = facts.rename_columns(["result_id" if name == "id" else name for name in facts.schema.names])
+        tables.append(pa.Table.from_batches([facts]).select(LISTED.names))
     return pa.concat_tables(tables)
 
 

@@ -129,7 +129,7 @@ def _weight(outcome: Outcome) -> int:
 
 
 def _plan(run: Run, state: str, batch: Listed, parts: OpenParts) -> Plan:
-    for organisation in dict.fromkeys(batch.column("organisation")):
+    for organisation in batch.column("organisation").unique().to_pylist():
         run.lake.claim(organisation)
     return plan_batch(batch, parts.stored(batch.ids), state=state)
 
