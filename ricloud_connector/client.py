@@ -80,7 +80,7 @@ class RicloudClient:
         self._deadline_s = deadline_s
         self._date_filter = date_filter
         self._sleep, self._clock = sleep, clock
-        self._parsing = threading.Lock()  # one answer at a time: a large one takes memory, and no two are parsed faster
+        self._parsing = threading.Lock()  # one answer at a time: a large one takes memory
         self._http: HttpExchange | None = None
         if exchange is None:
             exchange = self._http = HttpExchange(self.url, token, deadline_s, connect_timeout_s, proxy)

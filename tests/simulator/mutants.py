@@ -162,6 +162,19 @@ MUTANTS = (
     ),
     _mutant("a window is closed at its end", ("listed:Listed.within", "self.created < until", "self.created <= until")),
     _mutant("the md5 is not compared", ("verify:check_content", "digest.md5 != result.checksum", "False")),
+    _mutant(
+        "a large content is not compared with what was listed",
+        ("part_sink:PartSink.finish", "check_content(self.result, self._digest)", "pass"),
+    ),
+    _mutant(
+        "a large content is committed before the rows of results are",
+        (
+            "ingest.open_parts:OpenParts._add_part",
+            "_Pair(results=self._open.results, seen=self._open.seen, finished=part, proven=proven)\n"
+            "        self._open.results, self._open.seen = None, set()\n",
+            "_Pair(finished=part, proven=proven)\n",
+        ),
+    ),
     _mutant("the size is not compared", ("verify:check_content", "digest.size != result.size", "False")),
     _mutant(
         "a result that has changed is acknowledged by its id",
