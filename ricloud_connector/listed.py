@@ -58,7 +58,10 @@ class Listed:
         }
         for name in set(SCHEMA.names) - columns.keys():
             columns[name] = [getattr(result, name) for result in results]
-        arrays = [pa.array(columns[field.name], field.type) for field in SCHEMA]
+        arrays = [
+            moments_array(columns[field.name]) if field.type == _MOMENT else pa.array(columns[field.name], field.type)
+            for field in SCHEMA
+        ]
         facts = pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
         return cls(facts, [item for item in found if isinstance(item, Rejection)])
 
@@ -176,6 +179,11 @@ class Listed:
 def micros(moment: datetime) -> int:
     """Microseconds of UTC since 1970, exactly."""
     return (moment - _EPOCH) // _MICROSECOND
+
+
+def moments_array(moments: Iterable[datetime | None]) -> pa.Array:
+    """A column of these moments, by their numbers: Arrow would import pandas to look at their zones."""
+    return pa.array([None if moment is None else micros(moment) for moment in moments], pa.int64()).cast(_MOMENT)
 
 
 def _moments(column: pa.Array) -> list[datetime | None]:

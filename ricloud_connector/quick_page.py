@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from ricloud_connector.item import MAX_ID_CHARACTERS, MAX_TEXT_CHARACTERS, TEXT_FIELDS, parse_datetime
-from ricloud_connector.listed import SCHEMA, Listed, micros
+from ricloud_connector.listed import SCHEMA, Listed, moments_array
 
 _TEXT, _NUMBER, _MOMENT = pa.string(), pa.int64(), pa.timestamp("us", tz="UTC")
 _SIGNED = pa.struct([("url", _TEXT), ("date_expires", _TEXT)])
@@ -144,7 +144,7 @@ def _moments(column: pa.Array) -> pa.Array:
     parsed = [None if value is None else parse_datetime(value) for value in column.to_pylist()]
     if parsed.count(None) > column.null_count:
         raise _Doubt
-    return pa.array([None if moment is None else micros(moment) for moment in parsed], _NUMBER).cast(_MOMENT)
+    return moments_array(parsed)
 
 
 def _are_plain(column: pa.Array) -> bool:
@@ -171,7 +171,7 @@ def _signed_urls(column: pa.Array) -> tuple[pa.Array, pa.Array]:
         raise _Doubt
     different = expires.dictionary_encode()
     moments = [parse_datetime(text) for text in different.dictionary.to_pylist()]
-    return urls, pa.array(moments, _MOMENT).take(different.indices)
+    return urls, moments_array(moments).take(different.indices)
 
 
 def _bytes_of(column: pa.Array) -> tuple[Any, Any]:
