@@ -122,6 +122,7 @@ def loaded(code: str) -> Callable[[], object]:
 
 def main() -> None:
     pa.set_memory_pool(pa.system_memory_pool())
+    pa.array([0])  # imports pandas if there is one, which the command keeps Arrow from
     print(f"CPU seconds per 1,000 of {COUNT:,} results")
     with memory_folder() as root, running(make_feeds(root, COUNT)) as servers, tempfile.TemporaryDirectory() as folder:
         bodies = fetch(servers, Path(folder))
