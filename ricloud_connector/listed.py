@@ -70,8 +70,8 @@ class Listed:
         if len(parts) == 1:
             return parts[0]
         whole = pa.Table.from_batches([part.facts for part in parts], SCHEMA).combine_chunks()
-        (facts,) = whole.to_batches() or [SCHEMA.empty_table().to_batches()[0]]
-        return cls(facts, [rejection for part in parts for rejection in part.rejections])
+        facts = whole.to_batches() or [pa.RecordBatch.from_pylist([], SCHEMA)]  # a table without rows has none
+        return cls(facts[0], [rejection for part in parts for rejection in part.rejections])
 
     def __len__(self) -> int:
         return len(self.created) + len(self.rejections)
@@ -101,7 +101,7 @@ class Listed:
     @property
     def byte_size(self) -> int:
         """Of all results together, as listed."""
-        return pc.sum(self.column("size")).as_py() or 0
+        return sum(size or 0 for size in self.column("size").to_pylist())  # Arrow's sum would begin anew at 2 ** 63
 
     def results(self) -> list[Result]:
         """An object of each result."""

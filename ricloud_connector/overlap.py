@@ -94,11 +94,19 @@ class beside(Generic[S, T]):  # noqa: N801  # reads as a verb: with beside(fetch
     """Runs `work` over what is `put`, in a thread; `take` gives what comes out. `work` answers each item once.
 
     `work` is given None where there is nothing to do at the moment. What waits to be taken is bounded by `weight`, summed up
-    to `most`; then the thread waits. For one consumer; inside `with`, leaving early stops the thread at its next answer.
+    to `most`; then the thread waits. For one consumer; inside `with`, leaving early stops the thread at its next answer, and
+    `drop` is given those that were not taken.
     """
 
-    def __init__(self, work: Callable[[Iterable[S | None]], Iterator[T]], weight: Callable[[T], int], most: int) -> None:
-        self._work, self._weight, self._most = work, weight, most
+    def __init__(
+        self,
+        work: Callable[[Iterable[S | None]], Iterator[T]],
+        weight: Callable[[T], int],
+        most: int,
+        drop: Callable[[T], None] = lambda _: None,
+    ) -> None:
+        self._work, self._weight, self._most, self._drop = work, weight, most, drop
+        self._held: list[T] = []  # on their way to those that are ready
         self._incoming, self._ready = deque[S](), deque[tuple[list[T], int]]()
         self._ready_weight = 0
         self._changed = threading.Condition()
@@ -116,6 +124,9 @@ class beside(Generic[S, T]):  # noqa: N801  # reads as a verb: with beside(fetch
             self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join()
+        for answers in (*(answers for answers, _ in self._ready), self._held):
+            for answer in answers:
+                self._drop(answer)
 
     def put(self, items: Iterable[S]) -> None:
         """Add work; `pending` counts what was put and not taken yet."""
@@ -156,35 +167,35 @@ class beside(Generic[S, T]):  # noqa: N801  # reads as a verb: with beside(fetch
                 yield None
 
     def _run(self) -> None:
-        answers: list[T] = []
         weight = 0
         try:
             working = self._work(self._items())
             try:
                 for answer in working:
+                    self._held.append(answer)
                     if self._stopped:
                         return
-                    answers.append(answer)
                     weight += self._weight(answer)
-                    if len(answers) >= HANDED_OVER or weight >= HANDED_OVER_WEIGHT:
-                        if not self._hand_over(answers, weight):
+                    if len(self._held) >= HANDED_OVER or weight >= HANDED_OVER_WEIGHT:
+                        if not self._hand_over(weight):
                             return
-                        answers, weight = [], 0
+                        weight = 0
             finally:
                 close = getattr(working, "close", None)
                 if close is not None:
                     close()
         except BaseException as error:  # noqa: BLE001  # it is raised again, in the consumer's thread
             self._error = error
-        self._hand_over(answers, weight, finished=True)
+        self._hand_over(weight, finished=True)
 
-    def _hand_over(self, answers: list[T], weight: int, *, finished: bool = False) -> bool:
+    def _hand_over(self, weight: int, *, finished: bool = False) -> bool:
         """Let them be taken, when there is room. False where nobody will."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or self._ready_weight < self._most)
-            if answers:
-                self._ready.append((answers, weight))
+            if self._held:
+                self._ready.append((self._held, weight))
                 self._ready_weight += weight
+                self._held = []
             self._finished = finished
             self._changed.notify_all()
             return not self._stopped

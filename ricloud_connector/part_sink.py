@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from contextlib import suppress
 from pathlib import Path
 
 from ricloud_connector import overlap
@@ -54,7 +53,10 @@ class PartSinks:
 
     def buffer(self) -> bytearray:
         """Memory for one chunk, used before if possible: what the kernel gives anew costs more than to fill it."""
-        return self._buffers.pop() if self._buffers else bytearray(CHUNK_BYTES)
+        try:
+            return self._buffers.pop()
+        except IndexError:
+            return bytearray(CHUNK_BYTES)
 
     def give_back(self, buffer: bytearray) -> None:
         """Let others use it."""
@@ -70,7 +72,7 @@ class PartSinks:
 class PartSink(Sink):
     """Receives one large content. What came of it stays, in an open file, until it is finished, restarted or discarded."""
 
-    __slots__ = ("_buffer", "_filled", "_index", "_job", "_over", "_sinks", "_writer")
+    __slots__ = ("_buffer", "_busy", "_filled", "_index", "_job", "_over", "_sinks", "_writer")
 
     def __init__(self, result: Result, sinks: PartSinks) -> None:
         self._sinks, self._over = sinks, False
@@ -81,7 +83,8 @@ class PartSink(Sink):
         self._writer: PartWriter | None = None
         self._buffer: bytearray | None = None  # of the chunk that arrives, filled so far
         self._filled = self._index = 0
-        self._job: Future[bytearray] | None = None  # hashes and writes the chunk before it
+        self._job: Future[None] | None = None  # hashes and writes the chunk before it
+        self._busy: bytearray | None = None  # which is this one
 
     def _take(self, chunk: bytes) -> None:
         self._digest.count(len(chunk))
@@ -91,18 +94,17 @@ class PartSink(Sink):
                 self._buffer, self._filled = self._sinks.buffer(), 0
             elif self._filled == CHUNK_BYTES:  # and more has come: it is not the last one
                 self._wait()
-                self._job = self._sinks.lanes.submit(self._write, self._buffer)
+                self._busy = self._buffer
+                self._job = self._sinks.lanes.submit(self._write, memoryview(self._buffer))
                 self._buffer, self._filled = self._sinks.buffer(), 0
             fits = rest[: CHUNK_BYTES - self._filled]
             self._buffer[self._filled : self._filled + len(fits)] = fits
             self._filled += len(fits)
             rest = rest[len(fits) :]
 
-    def _write(self, buffer: bytearray) -> bytearray:
-        chunk = memoryview(buffer)
+    def _write(self, chunk: memoryview) -> None:
         self._digest.hash(chunk)
         self._put(chunk, None)
-        return buffer
 
     def _put(self, chunk: memoryview, sha256: str | None) -> None:
         if self._writer is None:
@@ -113,9 +115,22 @@ class PartSink(Sink):
 
     def _wait(self) -> None:
         """Until the chunk before is written. Raises: LakeError."""
+        error = self._joined()
+        if isinstance(error, LakeError):  # its frames hold the chunk, and reports hold errors
+            error.__traceback__ = None
+            if error.__cause__ is not None:
+                error.__cause__.__traceback__ = None
+        if error is not None:
+            raise error
+
+    def _joined(self) -> BaseException | None:
+        """What was wrong with the chunk before, once it is done with."""
         job, self._job = self._job, None
-        if job is not None:
-            self._sinks.give_back(job.result())
+        busy, self._busy = self._busy, None
+        error = None if job is None else job.exception()
+        if error is None and busy is not None:
+            self._sinks.give_back(busy)
+        return error
 
     @property
     def copied_bytes(self) -> int:
@@ -147,8 +162,7 @@ class PartSink(Sink):
         return content
 
     def _drop(self) -> None:
-        with suppress(LakeError):  # what could not be written is not needed
-            self._wait()
+        self._joined()  # what could not be written is not needed
         if self._writer is not None:
             self._writer.abandon()
         self._give_back()

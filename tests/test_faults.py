@@ -109,6 +109,14 @@ def small_pages(script: Script) -> None:
     script.page_size = 1
 
 
+def both(*setups: Setup) -> Setup:
+    def set_up(script: Script) -> None:
+        for each in setups:
+            each(script)
+
+    return set_up
+
+
 def meanwhile(place: int) -> Setup:
     """Another result appears at that place of the list, between its pages."""
 
@@ -293,6 +301,7 @@ CASES: dict[str, tuple[Setup, Outcome]] = {
     "fault_035 a megabyte": (odd_id(json.dumps("x" * 10**6)), SetAside("malformed")),
     "fault_035 control": (odd_id(r'"o\u0000\u000add"'), SetAside("malformed")),
     "fault_035 page by page": (small_pages, STORED),
+    "fault_050 page by page": (both(small_pages, listed(date_created="never")), SetAside("malformed")),
     "fault_036 twice": (twice, STORED),
     "fault_038 in front": (meanwhile(0), STORED),
     "fault_039 behind": (meanwhile(4), STORED),

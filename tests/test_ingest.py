@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import logging
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
@@ -16,8 +17,11 @@ from starlette.responses import JSONResponse
 from ricloud_connector import Settings, Window, ingest_results, open_run
 from ricloud_connector.emulator import Behaviour, Emulator
 from ricloud_connector.ingest import days_of, open_parts
+from ricloud_connector.listed import Listed
 from ricloud_connector.location import Policy
+from ricloud_connector.plan import batches
 from ricloud_connector.report import faults_of
+from ricloud_connector.wire import parse_page
 from tests.days import assert_exact_days
 from tests.exactness import Witness, assert_exact, provable
 from tests.other_server import OtherServer, Stored
@@ -57,6 +61,18 @@ def test_every_result_is_in_the_lake_once_and_acknowledged(emulator, tmp_path):
     assert_exact(tmp_path, emulator)
     assert list(reports) == emulator.days
     assert sum(report.new for report in reports.values()) == len(set(emulator.acknowledged))
+
+
+def test_a_page_of_nothing_but_what_cannot_be_read_ends_no_run():
+    """It follows on a page of results; and stands alone."""
+    items = [{"id": "a", "checksum": "0" * 32, "size": 3, "date_created": "2026-11-20T10:15:30Z", "state": "available"}]
+    first = parse_page(200, {}, json.dumps({"data": items, "has_more": True}).encode()).items
+    odd = parse_page(200, {}, b'{"data":[{"id":"b"}],"has_more":false}').items
+    nothing = Listed.of([])
+    for pages in ([first, odd], [odd, odd], [odd], [nothing, odd], [nothing, nothing]):
+        found = [item for batch in batches(pages) for item in batch]
+        assert found == [item for page in pages for item in page]
+    assert list(Listed.concat([])) == []
 
 
 def test_a_part_is_read_back_and_acknowledged_while_the_next_one_is_filled(tmp_path, monkeypatch):

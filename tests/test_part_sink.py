@@ -7,9 +7,10 @@ import os
 import random
 import resource
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,16 +20,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ricloud_connector import Settings, Window, ingest_results, open_run, part_sink, parts
 from ricloud_connector import fetch as fetch_module
-from ricloud_connector import part_sink, parts
+from ricloud_connector.disk import discard
 from ricloud_connector.emulator import Emulator
 from ricloud_connector.errors import ContentError, LakeError, UnreadablePart
+from ricloud_connector.ingest import days_of
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import Content, Rejection, Result
 from ricloud_connector.part_sink import OPEN_TOGETHER, PartSink, PartSinks
-from ricloud_connector.parts import ContentPart, ContentsWriter
+from ricloud_connector.parts import ContentPart, ContentsWriter, StagedPart
 from ricloud_connector.readback import prove_staged, read_back
-from ricloud_connector.schemas import CONTENTS
+from ricloud_connector.schemas import CONTENTS, RESULTS
 from ricloud_connector.verify import Digest
 from tests.exactness import Witness, assert_exact, assert_readable
 from tests.hostile_server import RESET
@@ -304,6 +307,18 @@ def test_who_stops_early_leaves_nothing(rig, serve, lake):
 # -- in a run
 
 
+def results_first(commit: Callable[[Lake, date, StagedPart], int]) -> Callable[[Lake, date, StagedPart], int]:
+    """The same, failing for contents of which there is no row in results."""
+
+    def checked(lake: Lake, day: date, part: StagedPart) -> int:
+        if part.dataset is CONTENTS:
+            known = lake.scan(RESULTS, day).index.column("id").to_pylist()
+            assert set(rows_of(part.path).column("result_id").to_pylist()) <= set(known)
+        return commit(lake, day, part)
+
+    return checked
+
+
 def test_small_and_large_contents_of_a_day_are_exact(tmp_path, monkeypatch):
     """A large one closes no part of small ones, and is never in the lake before the row of its result."""
     monkeypatch.undo()
@@ -312,12 +327,62 @@ def test_small_and_large_contents_of_a_day_are_exact(tmp_path, monkeypatch):
         for number in range(60):
             emulator.add_result(content=large[number:] if number in (20, 40) else b"%d" % number, date_created=NOON)
         emulator.on_acknowledge = Witness(tmp_path, emulator)
-        run_ingest(emulator, tmp_path)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Lake, "commit", results_first(Lake.commit))
+            run_ingest(emulator, tmp_path)
         assert_exact(tmp_path, emulator)
         run_ingest(emulator, tmp_path)
     parts_there = sorted(tmp_path.glob("data/contents/*/*.parquet"))
     assert sorted(pq.read_metadata(path).num_rows for path in parts_there) == [5, 5, 58]
     assert_readable(tmp_path)
+
+
+def test_a_day_whose_commits_fail_leaves_nothing_on_the_disk(tmp_path, monkeypatch):
+    """Contents that are on their way then, of either kind, go at once: the other days need the room."""
+    monkeypatch.undo()
+    monkeypatch.setattr(part_sink, "LARGE_BYTES", 4 * MIB)
+    left = list[list[str]]()
+
+    def refuse(lake: Lake, day: date, part: StagedPart) -> int:
+        discard(part.path)
+        raise LakeError("no room")
+
+    monkeypatch.setattr(Lake, "commit", refuse)
+    with Emulator(results=0, days=2, today=NOON.date()) as emulator:
+        for number in range(24):
+            content = bytes([number]) * (5 if number % 2 else 2) * MIB
+            emulator.add_result(content=content, date_created=NOON - timedelta(days=number % 3 % 2))
+        settings = Settings.from_environment({**emulator.environment(), "RICLOUD_LAKE": str(tmp_path)})
+        with open_run(settings) as run:
+            for report in ingest_results(run, days_of(Window(NOON - timedelta(days=1), NOON + timedelta(hours=1)))):
+                assert isinstance(report.error, LakeError)
+                left.append([path.name for path in run.lake.staging.iterdir() if path.suffix != ".arrow"])
+    assert [names for names in left if any(name.startswith(("part-", "content-")) for name in names)] == []
+    assert len(left) == 2
+
+
+class Broken(MemoryError):
+    pass
+
+
+def test_whatever_goes_wrong_in_a_lane_a_sink_can_be_discarded(lake):
+    with sinks_of(lake) as sinks:
+        sink = sink_for(sinks, content_of("it", b"1" * 5000).result)
+        sink.write(b"1" * 1500)
+        sink.rest()
+
+        def fail(table: pa.Table) -> None:
+            raise Broken
+
+        assert sink._writer is not None
+        sink._writer.write = fail  # type: ignore[method-assign]
+        sink.write(b"1" * 1000)
+        with pytest.raises(Broken):
+            sink.rest()
+        sink.write(b"1" * 1000)
+        sink.discard()
+        assert [*lake.staging.glob("part-*")] == []
+        assert all(sinks.sink(content_of("it", b"1" * 5000).result) for _ in range(OPEN_TOGETHER))
 
 
 def test_a_part_of_its_own_that_another_run_has_stored_meanwhile_is_dropped(lake):

@@ -882,5 +882,13 @@ def test_what_is_in_doubt_is_read_with_care():
     assert read_quickly(b"null") is read_quickly(b"") is read_quickly(b"{") is None
 
 
+def test_a_page_with_emoji_that_are_written_as_pairs_is_read_quickly():
+    body = json.dumps({"data": [make_item(identifier="😀 \\ 😀", task="\u00e9")], "has_more": True}).encode()
+    assert body.count(b"\\ud83d\\ude00") == 2
+    assert assert_both_agree(body)
+    for half in (b"\\ud83d", b"\\ude00", b"\\ude00\\ud83d", b"\\\\ud83d\\ude00", b"\\ud83d\\\\ude00"):
+        assert not assert_both_agree(body.replace(b"\\ud83d\\ude00", half))
+
+
 def test_a_page_with_white_space_after_its_colons_is_read_quickly():
     assert assert_both_agree(json.dumps({"data": [make_item()], "has_more": True}, indent=1).encode())

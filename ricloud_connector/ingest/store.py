@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pyarrow as pa
 
 from ricloud_connector import overlap
+from ricloud_connector.disk import discard
 from ricloud_connector.errors import LakeError
 from ricloud_connector.fetch import Outcome
 from ricloud_connector.ingest.deriving import Deriving
@@ -50,18 +52,18 @@ def store_day(
     tries = Tries(run.lake, listed.day)
     stored_before = len(run.lake.scan(CONTENTS, listed.day).parts)
 
-    def keep(outcomes: list[Outcome]) -> None:
-        for outcome in outcomes:
-            if isinstance(outcome, Content | ContentPart):
-                changed = parts.add_content(outcome)
-                if changed is not None and state == AVAILABLE:
-                    rejected.append(changed)
-                report.fetched += 1
-                report.downloaded_bytes += outcome.result.size or 0
-            elif isinstance(outcome, Elsewhere):
-                report.already_stored += 1
-            elif state == AVAILABLE:  # what is not available any more may be gone for good, which is nobody's fault
-                rejected.append(outcome)
+    def keep(outcomes: Iterable[Outcome]) -> None:
+        with _dropping(outcomes) as each:
+            for outcome in each:
+                if isinstance(outcome, Content | ContentPart):
+                    if (changed := parts.add_content(outcome)) is not None and state == AVAILABLE:
+                        rejected.append(changed)
+                    report.fetched += 1
+                    report.downloaded_bytes += outcome.result.size or 0
+                elif isinstance(outcome, Elsewhere):
+                    report.already_stored += 1
+                elif state == AVAILABLE:  # what is not available any more may be gone for good, which is nobody's fault
+                    rejected.append(outcome)
         run.progress(report.day, report.listed, report.fetched + report.already_stored, report.downloaded_bytes)
         if len(rejected) >= REJECTIONS_HELD:
             parts.commit()
@@ -76,7 +78,7 @@ def store_day(
 
     with OpenParts(run.lake, listed.day, run_id=run.run_id, committed=tell) as parts, _cancelling(settlement):
         for state, pages in listed.pages.items():
-            with overlap.beside(run.fetcher.fetch, _weight, READY_BYTES) as fetching:
+            with overlap.beside(run.fetcher.fetch, _weight, READY_BYTES, _drop) as fetching:
                 for batch in batches(pages):
                     report.listed += len(batch)
                     if settlement is not None:
@@ -126,6 +128,32 @@ def _weight(outcome: Outcome) -> int:
     if isinstance(outcome, Content) and isinstance(outcome.body, bytes):
         return len(outcome.body) + 1024
     return READY_BYTES // 64 if isinstance(outcome, Content | ContentPart) else 1024
+
+
+@contextmanager
+def _dropping(outcomes: Iterable[Outcome]) -> Iterator[Iterator[Outcome]]:
+    """The outcomes, one by one; where one cannot be kept, it is dropped with all that come after it."""
+    waiting = deque(outcomes)
+
+    def each() -> Iterator[Outcome]:
+        while waiting:
+            yield waiting[0]
+            waiting.popleft()
+
+    try:
+        yield each()
+    except BaseException:
+        for outcome in waiting:
+            _drop(outcome)
+        raise
+
+
+def _drop(outcome: Outcome) -> None:
+    """Remove the file of a content that is not stored this time: a day that fails leaves the disk to the others."""
+    if isinstance(outcome, ContentPart):
+        discard(outcome.part.path)
+    elif isinstance(outcome, Content) and isinstance(outcome.body, Path):
+        discard(outcome.body)
 
 
 def _plan(run: Run, state: str, batch: Listed, parts: OpenParts) -> Plan:

@@ -75,7 +75,7 @@ class InlineAhead:
 class InlineBeside:
     """`beside`, working when an answer is asked for."""
 
-    def __init__(self, work: Callable[[Iterable[Any]], Iterator[Any]], weight: Callable[[Any], int], most: int) -> None:
+    def __init__(self, work: Callable[[Iterable[Any]], Iterator[Any]], *_: object) -> None:
         self._incoming = deque[Any]()
         self._no_more = self._begun = False
         self._working = work(self._items())
