@@ -176,7 +176,7 @@ class Acknowledger:
         for item in self._client.list_results(Window(span["min"], span["max"] + timedelta(microseconds=1))):
             if isinstance(item, Rejection) or item.state not in (CONSUMED, EXPIRED):
                 still.add(id_of(item))
-        return {*ids.filter(pc.is_in(ids, value_set=pa.array(still, pa.string()))).to_pylist()}, "listing"
+        return still and still.intersection(ids.to_pylist()), "listing"
 
 
 def _batches(listed: pa.Table, size: int) -> Iterator[list[WireId]]:

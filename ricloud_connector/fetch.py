@@ -11,7 +11,6 @@ result: also of results that were not tried any more because those before them f
 from __future__ import annotations
 
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -32,7 +31,8 @@ from ricloud_connector.part_sink import PartSinks
 from ricloud_connector.parts import ContentPart
 from ricloud_connector.redact import clean
 from ricloud_connector.rereading import Retrieve, ask_again
-from ricloud_connector.sink import MEMORY_BYTES, Sink
+from ricloud_connector.room import Room, lack_of_room
+from ricloud_connector.sink import Sink
 from ricloud_connector.stores import ContentStore, Remedy, Transfer, TransferFault
 from ricloud_connector.stores.health import Health
 
@@ -74,7 +74,7 @@ class Fetcher:
         self._kept_bytes = self._in_flight = 0
         self._exhausted = False
         self._open: dict[int, Download] = {}  # by the identity of their sinks
-        self._large: set[Download] = set()  # in flight, on their way to a file
+        self._room = Room()
 
     def fetch(self, results: Iterable[Result | None]) -> Iterator[Outcome]:
         """One outcome per result, in the order in which they are done.
@@ -83,7 +83,7 @@ class Fetcher:
         Raises: LakeError when the staging folder cannot be written; a fault of one result is its `Rejection` instead.
         """
         incoming = iter(results)
-        self._open, self._large, self._exhausted = {}, set(), False
+        self._open, self._room, self._exhausted = {}, Room(), False
         try:
             while not self._exhausted:
                 yield from self._first_tries(incoming)
@@ -116,7 +116,7 @@ class Fetcher:
             if result is None:
                 yield None
                 continue
-            download = Download((self._parts and self._parts.sink(result)) or Sink(result, self._staging))
+            download = Download(self._sink_for(result))
             self._open[id(download.sink)] = download
             try:
                 download.location = locate(result, self._policy)
@@ -124,6 +124,10 @@ class Fetcher:
                 continue  # the round meets it again, and asks the API before it believes it
             if isinstance(download.location, HttpLocation) and download.size <= self._max_bytes:
                 yield download
+
+    def _sink_for(self, result: Result) -> Sink:
+        large = None if self._parts is None else self._parts.sink(result)
+        return large or Sink(result, self._staging)
 
     def _rounds(self, downloads: list[Download]) -> Iterator[Outcome]:
         """Help and try again, together, until each is done."""
@@ -208,33 +212,18 @@ class Fetcher:
                 yield None
             elif not self._health.may_try(download.host):
                 download.hold(TransferFault("unreachable", f"{clean(download.host)} does not answer: not tried", Remedy.RESUME))
-            elif not self._has_room(download):
-                twice = " and for their copy in the lake" if download.sink.copied_bytes else ""
-                said = f"the staging folder has no room for {download.size} bytes{twice}"
-                download.hold(TransferFault(NO_ROOM, said, Remedy.RESUME))
+            elif not self._room.take(download.sink):
+                download.hold(lack_of_room(download.sink))
             else:
-                while download.size > CHUNK_BYTES and len(self._large) > LARGE_TOGETHER:
+                while download.size > CHUNK_BYTES and self._room.large > LARGE_TOGETHER:
                     yield None
                 self._kept_bytes -= download.sink.in_memory
                 self._in_flight += 1
                 yield download.start()
 
-    def _has_room(self, download: Download) -> bool:
-        """Whether the disk takes it whole, beside those in flight: one that fills the disk would take all others along."""
-        if download.size <= MEMORY_BYTES:
-            return True
-        try:
-            free = shutil.disk_usage(download.sink.folder).free
-        except OSError as error:
-            raise LakeError(f"cannot look at the staging folder {download.sink.folder}: {error.strerror}") from error
-        if free < download.missing + download.sink.copied_bytes + sum(other.missing for other in self._large):
-            return False
-        self._large.add(download)
-        return True
-
     def _judge(self, download: Download, fault: TransferFault | None) -> Outcome | None:
         """What follows from one transfer; None where it is to be tried again."""
-        self._large.discard(download)
+        self._room.leave(download.sink)
         if isinstance(download.sink.fault, LakeError):
             raise download.sink.fault
         silent = fault is not None and fault.remedy in (Remedy.RESUME, Remedy.LATER) and not download.advanced

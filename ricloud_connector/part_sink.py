@@ -133,16 +133,15 @@ class PartSink(Sink):
         return error
 
     @property
+    def unwritten_bytes(self) -> int:
+        return (self.result.size or 0) - self._index * CHUNK_BYTES
+
+    @property
     def copied_bytes(self) -> int:
         return 0
 
     def rest(self) -> None:
         self._wait()
-
-    def restart(self) -> None:
-        self._drop()
-        self.fault = None
-        self._start()
 
     def discard(self) -> None:
         self._drop()

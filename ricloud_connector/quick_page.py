@@ -1,4 +1,4 @@
-"""A page of a list by Arrow's JSON reader, where each of its items is plain: what nearly every page is. Pure.
+"""A page of a list by Arrow's JSON reader, where all of it is plain, as pages are documented. Pure.
 
 `item.py` looks at one field after the other, with every departure in mind. What is read here is what it would make of the same
 bytes, several times as fast and without Python's lock; on any doubt there is no answer, and the page goes that way.

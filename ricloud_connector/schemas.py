@@ -75,9 +75,9 @@ DATASETS = (RESULTS, CONTENTS, ACKNOWLEDGEMENTS, QUARANTINE, RESULT_STATES)
 def result_rows(listed: Listed, *, run_id: str, seen_at: datetime) -> pa.Table:
     """Rows of the results dataset. The signed URL is not among them, and an https `url` loses its query."""
     columns: dict[str, Any] = {name: listed.column(name) for name in RESULTS_SCHEMA.names if name in LISTED.names}
-    if pc.any(pc.starts_with(columns["url"], "http")).as_py():
+    if pc.any(pc.starts_with(columns["url"], "http", ignore_case=True)).as_py():
         urls = columns["url"].to_pylist()
-        columns["url"] = [clean(url, limit=8192) if url and url.startswith("http") else url for url in urls]
+        columns["url"] = [clean(url, limit=8192) if url and url[:4].lower() == "http" else url for url in urls]
     for name in ("state", "date_consumed", "date_deleted"):
         columns[f"first_seen_{name}"] = listed.column(name)
     columns |= _repeated(listed.facts.num_rows, RESULTS_SCHEMA, first_seen_at=seen_at, run_id=run_id)

@@ -47,6 +47,11 @@ class Sink:
         return self._staging
 
     @property
+    def unwritten_bytes(self) -> int:
+        """Of those listed, what is not in its file yet."""
+        return (self.result.size or 0) - self.size
+
+    @property
     def copied_bytes(self) -> int:
         """Of a file, what its copy in a part will take beside it."""
         return self.result.size or 0
@@ -102,12 +107,15 @@ class Sink:
 
     def restart(self) -> None:
         """Forget all that came. Raises: LakeError."""
-        self.discard()
+        self._drop()
         self.fault = None
         self._start()
 
     def discard(self) -> None:
-        """Give back memory and disk. Raises: LakeError."""
+        """Give back memory and disk, for good. Raises: LakeError."""
+        self._drop()
+
+    def _drop(self) -> None:
         self.rest()
         if self._path is not None:
             self._path.unlink(missing_ok=True)

@@ -34,6 +34,7 @@ LAYERS = [
         "contents",
         "sink",
         "part_sink",
+        "room",
         "download",
         "stores",
         "libcurl",

@@ -25,6 +25,7 @@ import pytest
 
 from ricloud_connector import download as download_module
 from ricloud_connector import fetch as fetch_module
+from ricloud_connector import room
 from ricloud_connector.client import RicloudClient
 from ricloud_connector.emulator import Behaviour, Emulator
 from ricloud_connector.errors import ApiRefused, ApiUnavailable, LakeError, TokenRefused, UntrustedAnswer
@@ -566,9 +567,7 @@ def test_fault_073_a_listed_size_that_is_absurd_breaks_nothing(rig, serve, size)
 
 def test_a_content_waits_until_the_disk_has_room_for_it_twice(rig, serve, monkeypatch):
     free = [2 * len(LARGE) - 1]
-    monkeypatch.setattr(
-        fetch_module, "shutil", SimpleNamespace(disk_usage=lambda path: shutil._ntuple_diskusage(0, 0, free[0]))
-    )
+    monkeypatch.setattr(room, "shutil", SimpleNamespace(disk_usage=lambda path: shutil._ntuple_diskusage(0, 0, free[0])))
     server = serve(lambda request: serving(LARGE if "large" in request.target else SMALL)(request))
     large, small = result_at(url_at(server, "large"), LARGE, id="large"), result_at(url_at(server), id="small")
     by_id = {
@@ -584,7 +583,7 @@ def test_a_content_waits_until_the_disk_has_room_for_it_twice(rig, serve, monkey
 
 def test_those_in_flight_count_for_the_room(rig, serve, monkeypatch):
     usage = shutil._ntuple_diskusage(0, 0, 3 * len(LARGE))
-    monkeypatch.setattr(fetch_module, "shutil", SimpleNamespace(disk_usage=lambda path: usage))
+    monkeypatch.setattr(room, "shutil", SimpleNamespace(disk_usage=lambda path: usage))
     busy, most = [0], [0]
 
     def slow(request: Request) -> Iterator[bytes | float]:

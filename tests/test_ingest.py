@@ -21,6 +21,7 @@ from ricloud_connector.listed import Listed
 from ricloud_connector.location import Policy
 from ricloud_connector.plan import batches
 from ricloud_connector.report import faults_of
+from ricloud_connector.schemas import result_rows
 from ricloud_connector.wire import parse_page
 from tests.days import assert_exact_days
 from tests.exactness import Witness, assert_exact, provable
@@ -61,6 +62,14 @@ def test_every_result_is_in_the_lake_once_and_acknowledged(emulator, tmp_path):
     assert_exact(tmp_path, emulator)
     assert list(reports) == emulator.days
     assert sum(report.new for report in reports.values()) == len(set(emulator.acknowledged))
+
+
+@pytest.mark.parametrize("scheme", ["https", "HTTPS", "Http"])
+def test_a_url_of_the_web_loses_its_query_in_the_results_dataset(scheme):
+    item = {"id": "a", "checksum": "0" * 32, "size": 3, "date_created": "2026-11-20T10:15:30Z", "state": "available"}
+    item["url"] = f"{scheme}://bucket.example/key?X-Amz-Signature=cafe1234"
+    listed = parse_page(200, {}, json.dumps({"data": [item], "has_more": False}).encode()).items
+    assert result_rows(listed, run_id="run", seen_at=NOON).column("url").to_pylist() == [f"{scheme}://bucket.example/key?***"]
 
 
 def test_a_page_of_nothing_but_what_cannot_be_read_ends_no_run():

@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import shutil
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,8 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ricloud_connector import Settings, Window, ingest_results, open_run, part_sink, parts
-from ricloud_connector import fetch as fetch_module
+from ricloud_connector import Settings, Window, ingest_results, open_run, part_sink, parts, room
 from ricloud_connector.disk import discard
 from ricloud_connector.emulator import Emulator
 from ricloud_connector.errors import ContentError, LakeError, UnreadablePart
@@ -177,19 +177,47 @@ def test_bytes_that_do_not_become_shorter_are_not_compressed(lake, monkeypatch, 
         assert {column.compression for column in columns if column.path_in_schema != "content"} == {"ZSTD"}
 
 
-@pytest.mark.parametrize("room", [0, 50_000, 10_000_000])
-def test_a_disk_that_takes_no_more_is_an_error_of_the_lake_and_leaves_nothing(lake, room):
+def chunks_held_by(error: BaseException | None) -> list[str]:
+    """The functions among an error's frames, and its causes', that hold the bytes of a chunk."""
+    found = list[str]()
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if any(isinstance(value, memoryview | pa.Table) for value in frame.f_locals.values()):
+                found.append(frame.f_code.co_name)
+        error = error.__cause__
+    return found
+
+
+def test_an_error_of_a_chunk_does_not_keep_its_bytes(lake):
+    """A report holds its error until the run ends."""
+    with sinks_of(lake) as sinks:
+        sink = sink_for(sinks, content_of("it", b"1" * 5000).result)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            sink.write(b"1" * 1500)
+            with pytest.raises(LakeError, match="cannot write in") as caught:
+                sink.rest()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert isinstance(caught.value.__cause__, OSError)
+        assert chunks_held_by(caught.value) == []
+        sink.discard()
+
+
+@pytest.mark.parametrize("limit", [0, 50_000, 10_000_000])
+def test_a_disk_that_takes_no_more_is_an_error_of_the_lake_and_leaves_nothing(lake, limit):
     """Where the first chunk fails, one of the next, the footer."""
     data = os.urandom(200_000)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with sinks_of(lake) as sinks:
         sink = sink_for(sinks, content_of("it", data).result)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
         try:
-            if sink.write(data) and room < len(data):
+            if sink.write(data) and limit < len(data):
                 with pytest.raises(LakeError, match="cannot write in"):
                     sink.finish()
-            elif room < len(data):
+            elif limit < len(data):
                 assert isinstance(sink.fault, LakeError)
                 assert "cannot write in" in str(sink.fault)
             else:
@@ -281,17 +309,28 @@ def test_a_large_content_needs_room_on_the_disk_once(rig, serve, lake, monkeypat
         looked.append(path)
         return shutil._ntuple_diskusage(0, 0, free[0])  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(fetch_module, "shutil", SimpleNamespace(disk_usage=usage))
+    monkeypatch.setattr(room, "shutil", SimpleNamespace(disk_usage=usage))
     large = bytes(MIB + 1)
     server = serve(serving(large))
     (outcome,) = rig.fetch(result_at(url_at(server), large))
     assert isinstance(outcome, Rejection)
     assert (outcome.reason, outcome.transient) == ("no_room", True)
-    assert outcome.detail == f"the staging folder has no room for {len(large)} bytes"
+    assert outcome.detail == f"the staging folder {lake.staging} has no room for {len(large)} bytes: free some"
     free[0] = len(large)
     (outcome,) = rig.fetch(result_at(url_at(server), large))
     assert data_of(outcome) == large
     assert set(looked) == {lake.staging}
+
+
+def test_what_is_in_memory_still_needs_its_room_on_the_disk(lake):
+    data = os.urandom(5000)
+    with sinks_of(lake) as sinks:
+        sink = sink_for(sinks, content_of("it", data).result)
+        assert (sink.unwritten_bytes, sink.copied_bytes) == (5000, 0)
+        sink.write(data[:2500])
+        sink.rest()
+        assert (sink.size, sink.unwritten_bytes) == (2500, 3000)
+        sink.discard()
 
 
 def test_who_stops_early_leaves_nothing(rig, serve, lake):
