@@ -25,7 +25,7 @@ from ricloud_connector.options import Selection
 
 WINDOWS_AHEAD = 8
 PAGES_AHEAD = 2  # of each state of a day
-MANY_PAGES_AHEAD = 32  # of all states of a day, where memory holds neither contents nor signed URLs
+MANY_PAGES_AHEAD = 24  # of all states of a day, where memory holds neither contents nor signed URLs
 SPOOL_ITEMS = 10_000  # held in memory before they are appended to the files of their days
 PAGE_ITEMS = 1000
 
