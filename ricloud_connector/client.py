@@ -10,6 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Protocol, TypeVar
@@ -34,6 +35,7 @@ from ricloud_connector.transport import DeadlineTransport
 
 USER_AGENT = "ricloud-connector"
 MAX_BODY_BYTES = 16 * 1024 * 1024  # a thousand results with all that they may hold; decoded, it may be twentyfold in memory
+LARGE_BODY_BYTES = 1024 * 1024  # more than most pages have: one such is parsed at a time, however many are listed
 MAX_DEMANDED_S = 300.0  # of waits that the server asks for, together, in one call
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
@@ -76,11 +78,12 @@ class RicloudClient:
         self.url = url.rstrip("/")
         self.requests = 0
         self.last_date = ""  # what the API's clock showed in its last answer
+        self.quickest_page_s = float("inf")  # from a request to the last byte of its answer
         self._token = token
         self._deadline_s = deadline_s
         self._date_filter = date_filter
         self._sleep, self._clock = sleep, clock
-        self._parsing = threading.Lock()  # one answer at a time: a large one takes memory
+        self._parsing = threading.Lock()
         self._http: HttpExchange | None = None
         if exchange is None:
             exchange = self._http = HttpExchange(self.url, token, deadline_s, connect_timeout_s, proxy)
@@ -187,9 +190,12 @@ class RicloudClient:
         """
         try:
             self.requests += 1
+            started = self._clock()
             status, headers, body = self._exchange(request, ends)
+            if status == 200 and request.path == wire.LIST_PATH:
+                self.quickest_page_s = min(self.quickest_page_s, self._clock() - started)
             self.last_date = headers.get("date", "")
-            with self._parsing:
+            with self._parsing if len(body) > LARGE_BODY_BYTES else nullcontext():
                 return parse(status, headers, body, self._token)
         except ApiError as error:
             error.__context__ = None

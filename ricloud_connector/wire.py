@@ -29,6 +29,7 @@ from ricloud_connector.model import Rejection, Result, Window, id_of
 from ricloud_connector.quick_page import read_quickly
 from ricloud_connector.redact import Secret, clean
 
+LIST_PATH = "/results"
 PAGE_LIMIT = 1000  # documented maximum of `limit`
 MAX_ITEMS = 100_000  # of one page: a server may ignore `limit`, but not by that much
 MAX_RETRY_AFTER_S = 300.0
@@ -73,7 +74,7 @@ def list_request(
         params += [(date_filter[0], _whole_seconds(window.since)), (date_filter[1], _whole_seconds(until))]
     if after_id is not None:
         params.append(("after_id", after_id))
-    return Request("GET", "/results", tuple(params))
+    return Request("GET", LIST_PATH, tuple(params))
 
 
 def retrieve_request(result_id: str) -> Request:

@@ -1,9 +1,11 @@
 """A backfill over many days in one run: recorded day by day, so that a kill keeps what was finished, and few API calls."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -11,15 +13,25 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from ricloud_connector.client import RicloudClient
 from ricloud_connector.emulator import Behaviour, Emulator
-from ricloud_connector.ingest import store_results
+from ricloud_connector.fetch import Fetcher
+from ricloud_connector.ingest import Run, store_results
+from ricloud_connector.ingest.listings import DayListings
+from ricloud_connector.lake import Lake
+from ricloud_connector.location import Policy
 from ricloud_connector.model import Window
+from ricloud_connector.options import Selection
+from ricloud_connector.redact import Secret
 from ricloud_connector.session import open_run
 from ricloud_connector.settings import Settings
+from ricloud_connector.stores.signed_url import SignedUrlStore
+from ricloud_connector.wire import Request
 from tests.codelocation import CodeLocation
 from tests.command import clean_environment
 from tests.exactness import assert_exact
 from tests.test_ingest import run_ingest
+from tests.test_wire import make_item
 
 ROOT = Path(__file__).parent.parent
 LAST = date(2026, 11, 20)
@@ -153,6 +165,30 @@ def test_days_are_listed_side_by_side_as_soon_as_one_page_has_shown_that_the_ser
     pages = {day: [place for place, query in enumerate(asked) if f"date_created__gte={day}" in query] for day in days}
     assert [len(places) for places in pages.values()] == [3] * 2
     assert max(places[0] for places in pages.values()) < min(places[-1] for places in pages.values())
+
+
+@pytest.mark.parametrize(("answer_takes_s", "windows"), [(0.001, 2), (0.02, 4), (1.0, 8)])
+def test_the_longer_an_answer_takes_the_more_days_are_listed_at_a_time(tmp_path, answer_takes_s, windows):
+    days = [(day, Window.of_day(day)) for day in (LAST - timedelta(days=back) for back in range(12, 0, -1))]
+    clock, asked = threading.local(), set[str]()
+
+    def exchange(request: Request, _: float) -> tuple[int, dict[str, str], bytes]:
+        clock.now = getattr(clock, "now", 0.0) + answer_takes_s
+        day = dict(request.params)["date_created__gte"][:10]
+        asked.add(day)
+        return 200, {}, json.dumps({"data": [make_item(id=day, date_created=f"{day}T12:00:00Z")], "has_more": False}).encode()
+
+    client = RicloudClient("https://api", Secret("token"), exchange=exchange, clock=lambda: getattr(clock, "now", 0.0))
+    with Lake(tmp_path, origin="https://api:443", run_id="run").opened() as lake:
+        fetcher = Fetcher(client.retrieve_result, Policy(), lake.staging, http=SignedUrlStore(concurrency=1))
+        with DayListings(Run(client, lake, fetcher, "run"), days, Selection()) as listings:
+            next(next(iter(listings)).available())
+            for _ in range(500):
+                if len(asked) >= windows:
+                    break
+                time.sleep(0.01)
+            time.sleep(0.1)  # for one that should not be asked for
+            assert len(asked) == windows
 
 
 def test_signed_urls_are_not_spooled(tmp_path):

@@ -23,9 +23,14 @@ from ricloud_connector.listing import Listing
 from ricloud_connector.model import AVAILABLE, Rejection, Result, Window
 from ricloud_connector.options import Selection
 
-WINDOWS_AHEAD = 8
+WINDOWS = 8
+"""Listed at a time, at most: that whose turn it is, and those after it."""
+
+PAGE_S = 0.008
+"""What a page takes to be read and stored. Of more windows than keep the processors busy each only hinders the others."""
+
 PAGES_AHEAD = 2  # of each state of a day
-MANY_PAGES_AHEAD = 24  # of all states of a day, where memory holds neither contents nor signed URLs
+MANY_PAGES_AHEAD = 192  # of all windows together, where memory holds neither contents nor signed URLs
 SPOOL_ITEMS = 10_000  # held in memory before they are appended to the files of their days
 PAGE_ITEMS = 1000
 
@@ -96,15 +101,19 @@ class DayListings:
             yield self._selection.chosen(page)
 
     def _start_ahead(self) -> None:
-        while self._waiting and len(self._started) < WINDOWS_AHEAD - 1:
+        while self._waiting and len(self._started) < self._windows() - 1:
             self._started.append(self._start(*self._waiting.popleft()))
+
+    def _windows(self) -> int:
+        """As many as give two processors pages to work on while others are on their way."""
+        return int(min(WINDOWS, 2 + self._run.client.quickest_page_s / PAGE_S))
 
     def _start(self, day: date, span: Window) -> _Started:
         listings = {
             state: self._run.client.list_results(span, state, filters=self._selection.filters)
             for state in self._selection.states
         }
-        most = PAGES_AHEAD if self._contents else max(PAGES_AHEAD, MANY_PAGES_AHEAD // len(listings))
+        most = PAGES_AHEAD if self._contents else max(PAGES_AHEAD, MANY_PAGES_AHEAD // (self._windows() * len(listings)))
         pages = {state: overlap.ahead(self._read(listing), most) for state, listing in listings.items()}
         for each in pages.values():
             self._stack.callback(each.stop)
