@@ -87,7 +87,7 @@ class Listing:
         while True:
             page = self._page(cursor)
             ids = {*page.items.ids, *(rejection.result_id for rejection in page.items.rejections)}
-            fresh = page.items.each_once().without(ids & set().union(*recent))
+            fresh = page.items.each_once().without(set().union(*(ids & each for each in recent)))
             recent = [*recent[1 - PAGES_REMEMBERED :], ids]
             self.cursor = page.cursor if page.has_more else None
             yield self._belonging(fresh)

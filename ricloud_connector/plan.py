@@ -35,6 +35,9 @@ def plan_batch(batch: Listed, stored: Mapping[str, Proven], *, state: str = AVAI
     once = batch.each_once()
     seen = once.in_state(state)
     wanted = seen if state == AVAILABLE else seen.filter(seen.column("signed_url").is_valid())
+    skipped = len(once) - len(seen) - len(once.rejections)
+    if not stored and not wanted.column("checksum").null_count and not wanted.column("size").null_count:
+        return Plan(seen, wanted, wanted.take([]), [*once.rejections], skipped)  # all of them are new, as most often
     facts = zip(wanted.ids, wanted.column("checksum").to_pylist(), wanted.column("size").to_pylist(), strict=True)
     fetch, kept, odd = list[int](), list[int](), list[int]()
     for place, (result_id, checksum, size) in enumerate(facts):
@@ -46,7 +49,6 @@ def plan_batch(batch: Listed, stored: Mapping[str, Proven], *, state: str = AVAI
         else:
             odd.append(place)
     rejected = [_rejection(result, stored.get(result.id)) for result in wanted.take(odd).results()]
-    skipped = len(once) - len(seen) - len(once.rejections)
     return Plan(seen, wanted.take(fetch), wanted.take(kept), [*once.rejections, *rejected], skipped)
 
 

@@ -106,7 +106,10 @@ class OpenParts:
 
     def add_results(self, results: Listed, seen_at: datetime) -> None:
         """Add a row for each result that has none yet."""
-        fresh = results.where(lambda result_id: result_id not in self._open.seen and result_id not in self._closed.seen, "id")
+        seen, closed = self._open.seen, self._closed.seen
+        fresh = results
+        if not (seen.isdisjoint(results.ids) and closed.isdisjoint(results.ids)):
+            fresh = results.where(lambda result_id: result_id not in seen and result_id not in closed, "id")
         rows = result_rows(fresh, run_id=self._run_id, seen_at=seen_at)
         if self._known is None:
             self._known = self._lake.scan(RESULTS, self._day)
@@ -116,7 +119,7 @@ class OpenParts:
             if pair.results is None:
                 pair.results = self._lake.writer(RESULTS)
             pair.results.write(rows)
-            pair.seen.update(rows.column("id").to_pylist())
+            pair.seen.update(fresh.ids if rows.num_rows == len(fresh) else rows.column("id").to_pylist())
 
     def add_content(self, content: Content | ContentPart) -> Rejection | None:
         """Add a proven content, after closing what is there where the file would become too large.
