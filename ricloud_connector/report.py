@@ -27,10 +27,11 @@ logger = logging.getLogger(__name__)
 Half = Callable[[Run, list[Day]], Iterator[DayReport]]
 
 
-def ingest_with_progress(settings: Settings, window: Window, *, acknowledge: bool) -> int:
+def ingest_with_progress(settings: Settings, window: Window, *, acknowledge: bool, records: bool) -> int:
     """Ingest and tell of it; returns the exit status: 0 where everything listed is stored and acknowledged, else 1."""
     idle = "nothing new: all that is listed is stored" + (" and acknowledged" if acknowledge else "")
-    return run_with_progress(settings, days_of(window), partial(ingest_results, acknowledge=acknowledge), idle=idle)
+    ingest = partial(ingest_results, acknowledge=acknowledge, records=records)
+    return run_with_progress(settings, days_of(window), ingest, idle=idle)
 
 
 def run_with_progress(settings: Settings, days: list[Day], half: Half, *, idle: str) -> int:

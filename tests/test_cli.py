@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
+import pyarrow.parquet as pq
 import pytest
 
 from ricloud_connector.emulator import Emulator
@@ -60,7 +61,7 @@ def test_an_api_that_cannot_be_reached_at_all_names_the_url(tmp_path):
     given = {"RICLOUD_URL": "http://127.0.0.1:9", "RICLOUD_TOKEN": "canary-token", "RICLOUD_LAKE": str(tmp_path)}
     settings = replace(Settings.from_environment(given), api_deadline_s=0.5)
     with pytest.raises(SettingsError, match="RICLOUD_URL"):
-        ingest_with_progress(settings, Window.of_day(date(2026, 11, 20)), acknowledge=True)
+        ingest_with_progress(settings, Window.of_day(date(2026, 11, 20)), acknowledge=True, records=True)
 
 
 def test_a_path_that_the_api_does_not_know_names_the_url(emulator, tmp_path):
@@ -142,6 +143,23 @@ def test_no_acknowledge_stops_before_the_last_step(tmp_path):
         assert len(list(tmp_path.glob("data/contents/*/part-000000.parquet"))) == 1
         assert run_command("ingest", *DAY, environment=settings).returncode == 0
         assert len(api.acknowledged) == 1
+
+
+def test_no_records_leaves_json_as_it_is_until_a_run_makes_rows_of_it(tmp_path):
+    with Emulator(results=0, days=1) as api:
+        for number in (1, 2, 3):
+            content = b'{"data": [{"a": %d}], "metadata": {"count": 1}}' % number
+            api.add_result(content=content, type="json", date_created=datetime(2026, 11, 20, tzinfo=UTC))
+        settings = {**api.environment(), "RICLOUD_LAKE": str(tmp_path)}
+        stored = run_command("ingest", *DAY, "--no-records", environment=settings)
+        assert stored.returncode == 0
+        assert "rows" not in stored.stdout
+        assert len(api.acknowledged) == 3
+        assert not list(tmp_path.glob("data/records/**/*.parquet"))
+        assert run_command("ingest", *DAY, environment=settings).returncode == 0
+        (part,) = tmp_path.glob("data/records/**/*.parquet")
+        assert sorted(pq.read_table(part).column("a").to_pylist()) == [1, 2, 3]
+        assert len(api.acknowledged) == 3
 
 
 def test_help_teaches_and_version_is_told():

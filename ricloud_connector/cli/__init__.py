@@ -50,15 +50,20 @@ def cli(debug: bool) -> None:
 @click.option("--since", **MOMENT, help="First moment of date_created, in UTC.")
 @click.option("--until", **MOMENT, help="First moment after the last, in UTC (half-open).")
 @click.option("--acknowledge/--no-acknowledge", default=True, help="Stop before the acknowledgement.  [default: acknowledge]")
-def ingest(since: datetime, until: datetime, acknowledge: bool) -> None:
-    """List, fetch, prove, commit and acknowledge the results created in [--since, --until).
+@click.option(
+    "--records/--no-records",
+    default=True,
+    help="Leave JSON results as they are: a later run over the same days makes rows of them.  [default: records]",
+)
+def ingest(since: datetime, until: datetime, acknowledge: bool, records: bool) -> None:
+    """List, fetch, prove, commit and acknowledge the results created in [--since, --until), and make rows of those in JSON.
 
     \b
     ricloud-connector ingest --since 2026-11-20 --until 2026-11-21      # one UTC day
     """
     window = window_of(since, until)
     settings = Settings.from_environment(os.environ)
-    sys.exit(ingest_with_progress(settings, window, acknowledge=acknowledge))
+    sys.exit(ingest_with_progress(settings, window, acknowledge=acknowledge, records=records))
 
 
 @cli.command()

@@ -7,6 +7,7 @@ believes nothing but the API and the lake: each half can run alone, be killed at
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 
 from ricloud_connector.ingest.deriving import Deriving
 from ricloud_connector.ingest.listings import Day, DayListings
@@ -38,10 +39,12 @@ def ingest_results(
     *,
     selection: Selection | None = None,
     acknowledge: bool = True,
+    records: bool = True,
     contracts: Contracts | None = None,
 ) -> Iterator[DayReport]:
     """Ingest day by day; yields what became of each, once it is settled.
 
+    Without `records` no rows are made of JSON results: a later run over the day makes them.
     `contracts` says by feed what becomes of fields that its columns do not have (`evolve`, `freeze`, `discard`).
     A day whose lake is broken is reported with its error, and the others go on. Records are derived from what is acknowledged
     already: nothing that a document holds can keep its result from that.
@@ -49,7 +52,9 @@ def ingest_results(
     """
     contracts = check_contracts(contracts)
     settlement, settling = Settlement(run), list[DayReport]()
-    with Deriving(run, contracts) as deriving, DayListings(run, days, selection or Selection()) as listings:
+    with ExitStack() as stack:
+        deriving = stack.enter_context(Deriving(run, contracts)) if records else None
+        listings = stack.enter_context(DayListings(run, days, selection or Selection()))
         for listed in listings:
             report = DayReport(listed.day, span=listed.span)
             with report.measured():
@@ -98,10 +103,10 @@ def acknowledge_results(run: Run, days: Iterable[Day]) -> Iterator[DayReport]:
     yield from settling
 
 
-def _settled(settlement: Settlement, deriving: Deriving, reports: Iterable[DayReport]) -> Iterator[DayReport]:
+def _settled(settlement: Settlement, deriving: Deriving | None, reports: Iterable[DayReport]) -> Iterator[DayReport]:
     """Make sure of the acknowledgements of some days, then of their records."""
     settlement.confirm()
     for report in reports:
-        if report.error is None:
+        if report.error is None and deriving is not None:
             deriving.finish(report)
         yield report

@@ -32,10 +32,12 @@ def ratios(rows: Sequence[Row]) -> list[tuple[str, float, str]]:
         if one is not None and other is not None:
             told.append((words, one / other, target))
 
-    ours, late = per_s("small", "ricloud-connector ingest"), f"{DELAY_MS} ms"
+    ours, late = per_s("small", "ricloud-connector ingest, with"), f"{DELAY_MS} ms"
     ratio("small: against the vendor's loop with rows", ours, per_s("small", "vendor's client, md5, rows"), ">= 28")
-    halves = per_s("small", "ricloud-connector, contents only")
-    ratio("small: against the vendor's loop, contents only", halves, per_s("small", "vendor's client, md5, contents"), ">= 18")
+    contents = per_s("small", "ricloud-connector ingest --no-records")
+    ratio(
+        "small: against the vendor's loop, contents only", contents, per_s("small", "vendor's client, md5, contents"), ">= 18"
+    )
     ratio("small: against dlt with rows", ours, per_s("small", "dlt"), ">= 15")
     ratio("small: of curl into md5sum", ours, per_s("small", "curl"), "")
     if ("small", "ricloud-connector ingest") in found:

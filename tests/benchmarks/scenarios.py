@@ -101,20 +101,12 @@ class Bench:
                 print(f"  {row.scenario}: {row.name}: {row.costs[-1].wall_s:.2f} s", flush=True)
         return list(rows)
 
-    def ours(self, servers: Servers, results: int, *, days: int = 1) -> Cost:
+    def ours(self, servers: Servers, results: int, *options: str, days: int = 1) -> Cost:
         """The command itself, with everything that it does."""
         servers.reset()
         with self.folder() as lake:
-            command = [*ingest_command(), "--since", str(DAY), "--until", str(DAY + timedelta(days=days))]
+            command = [*ingest_command(), "--since", str(DAY), "--until", str(DAY + timedelta(days=days)), *options]
             cost = run(command, servers.environment(lake))
-        assert servers.stats()["acknowledged"] == results, servers.stats()
-        return cost
-
-    def halves(self, servers: Servers, results: int) -> Cost:
-        """Contents without records: stored, then acknowledged."""
-        servers.reset()
-        with self.folder() as lake:
-            cost, _ = self.told(servers, lake, "contents", "1")
         assert servers.stats()["acknowledged"] == results, servers.stats()
         return cost
 
@@ -158,7 +150,7 @@ def small(bench: Bench) -> list[Row]:
         ours = Row(name, "ricloud-connector ingest, with records", sizes.small)
         rows = [
             ours,
-            Row(name, "ricloud-connector, contents only, in two halves", sizes.small),
+            Row(name, "ricloud-connector ingest --no-records", sizes.small),
             Row(name, "vendor's client, md5, rows by pandas", sizes.vendor),
             Row(name, "vendor's client, md5, contents only", sizes.vendor),
             Row(name, "curl --parallel 64 into md5sum (limit)", sizes.small),
@@ -166,7 +158,7 @@ def small(bench: Bench) -> list[Row]:
         bench.turns(
             [
                 lambda: bench.ours(servers, sizes.small),
-                lambda: bench.halves(servers, sizes.small),
+                lambda: bench.ours(servers, sizes.small, "--no-records"),
                 lambda: bench.vendor(servers, "full", sizes.vendor),
                 lambda: bench.vendor(servers, "contents", sizes.vendor),
                 lambda: bench.tool(f"curl -sS -Z --parallel-max {IN_FLIGHT} --config {urls} | md5sum"),

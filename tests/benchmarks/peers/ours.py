@@ -1,6 +1,6 @@
-"""What this connector does without a command of that shape, timed in process: `python ours.py list|contents|ingest DAYS`.
+"""What this connector does without a command of that shape, timed in process: `python ours.py list|ingest DAYS`.
 
-`list` stores results alone; `contents` stores and acknowledges as two halves, each listing for itself, without records.
+`list` stores results alone.
 """
 
 import os
@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 started = time.monotonic()
 
 from ricloud_connector import Settings, Window, ingest_results, open_run  # noqa: E402
-from ricloud_connector.ingest import acknowledge_results, days_of, store_results  # noqa: E402
+from ricloud_connector.ingest import days_of, store_results  # noqa: E402
 
 SINCE = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -22,8 +22,6 @@ if __name__ == "__main__":
         loaded = time.monotonic()
         if what == "list":
             reports = list(store_results(run, days_of(window), contents=False))
-        elif what == "contents":
-            reports = [*store_results(run, days_of(window)), *acknowledge_results(run, days_of(window))]
         else:
             reports = list(ingest_results(run, days_of(window)))
         took_s, requests = time.monotonic() - loaded, run.client.requests
