@@ -56,7 +56,7 @@ def cli(debug: bool) -> None:
     help="Leave JSON results as they are: a later run over the same days makes rows of them.  [default: records]",
 )
 def ingest(since: datetime, until: datetime, acknowledge: bool, records: bool) -> None:
-    """List, fetch, prove, commit and acknowledge the results created in [--since, --until), and make rows of those in JSON.
+    """List, fetch, prove, commit and acknowledge the results created in [--since, --until).
 
     \b
     ricloud-connector ingest --since 2026-11-20 --until 2026-11-21      # one UTC day
