@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import harmonic_mean, median
@@ -28,6 +27,7 @@ from ricloud_connector.records import RecordsReport, derive_records
 from ricloud_connector.records.bulk import BulkReader
 from ricloud_connector.records.columns import Columns, add_columns, infer_columns
 from ricloud_connector.records.document import parse_quickly
+from ricloud_connector.records.documents import Document, Documents
 from ricloud_connector.records.filling import BATCH_BYTES, CHUNK_BYTES
 from ricloud_connector.records.rows import Source, build_table
 from tests.lakes import DAY, MOMENT, opened_lake, put
@@ -97,7 +97,8 @@ def _parsers() -> None:
             count, size = count + 1, size + len(plain[-1])
         records = [record for raw in plain for record in json.loads(raw)["data"]]
         columns = add_columns({}, infer_columns(records, {}))
-        documents = [_Document(str(number), raw) for number, raw in enumerate(plain)]
+        rows = (Document(str(n), feed, MOMENT, None, "", len(raw), True, raw) for n, raw in enumerate(plain))
+        documents = Documents.of(rows)
         reader = BulkReader()
         assert not reader.read(documents, columns)[1]  # it has learnt the feed's blanks now
         bulk.append(_speed(plain, lambda reader=reader, documents=documents, columns=columns: reader.read(documents, columns)))
@@ -106,14 +107,6 @@ def _parsers() -> None:
     for said, speeds in (("Arrow's way", bulk), ("a misfit in each document", quick)):
         by_feed = ", ".join(f"{speed:.0f}" for speed in speeds)
         print(f"JSON to typed rows, {said}: {harmonic_mean(speeds):.0f} MB/s (by feed {by_feed})")
-
-
-@dataclass(frozen=True)
-class _Document:
-    result_id: str
-    raw: bytes
-    date_created: datetime = MOMENT
-    poll: str | None = None
 
 
 def _quickly(raws: list[bytes], columns: Columns) -> None:

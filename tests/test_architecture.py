@@ -50,7 +50,7 @@ LAYERS = [
     {"cli"},
 ]
 PURE = LAYERS[0] | LAYERS[1]
-PURE_OF_RECORDS = {"document", "columns", "cutting", "fitting", "rows", "bulk", "known"}
+PURE_OF_RECORDS = {"document", "documents", "columns", "cutting", "fitting", "rows", "bulk", "known"}
 IMPURE = {"httpx", "pycurl", "socket", "os", "subprocess", "threading", "time", "fcntl", "dagster", "requests", "random"}
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
-from datetime import datetime
 
 import pyarrow as pa
 import pytest
@@ -16,6 +14,7 @@ from ricloud_connector.emulator.feeds import FEEDS, VARIANTS, make_feed
 from ricloud_connector.records.bulk import BulkReader, bulk_table
 from ricloud_connector.records.columns import Columns, add_columns, infer_columns
 from ricloud_connector.records.document import Fault, Record, parse_document, parse_quickly
+from ricloud_connector.records.documents import Document, Documents
 from ricloud_connector.records.fitting import EXACT, NotFinite
 from ricloud_connector.records.rows import Source, build_table
 from tests.documents import document, records
@@ -31,21 +30,28 @@ SNIPPETS = [
     *(bytes([byte]) for byte in b'"{}[]:,1e-.\\\n \x00\x1f\xff'),
     *(b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999", b"1E2", b"-0", b"00", b"9007199254740993", b"9" * 21),
     *(b"null", b"true", b'"i":2,', b'"\\u0069":1,', b'"data":[],', b'"metadata":{"count":1}'),
-    *(b'{"data":[],"metadata":{"count":0}}', b'"ricloud_line":0,', b'"ricloud_line":1', b"}{", b"/*x*/", b"[[[[", b"]]]]"),
+    *(
+        b'{"data":[],"metadata":{"count":0}}',
+        b'"ricloud_line":0,',
+        b'"ricloud_line":1',
+        b"}},{",
+        b"}",
+        b"},{",
+        b"}{",
+        b"/*x*/",
+        b"[[[[",
+        b"]]]]",
+    ),
     *(b"\\ud800", b"\\ud83d\\ude97", b"\xef\xbb\xbf", b"\xed\xa0\x80"),
     *(b"2026-02-30T00:00:00Z", b"0000-01-01T00:00:00Z", b"+00:00", b"+02:00"),
 ]
 
 
-@dataclass(frozen=True)
-class Doc:
-    result_id: str
-    raw: bytes
-    date_created: datetime = MOMENT
-    poll: str | None = "p"
+def doc(result_id: str, raw: bytes) -> Document:
+    return Document(result_id, "feed", MOMENT, "p", "", len(raw), True, raw)
 
 
-def strictly(documents: list[Doc], columns: Columns) -> pa.Table | None:
+def strictly(documents: list[Document], columns: Columns) -> pa.Table | None:
     """The rows the strict way; None where a document gives none."""
     found = [parse_document(each.raw) for each in documents]
     if any(isinstance(records, Fault) for records in found):
@@ -59,8 +65,8 @@ def strictly(documents: list[Doc], columns: Columns) -> pa.Table | None:
 
 def agrees(raws: list[bytes], columns: Columns) -> bool:
     """Whether Arrow gave an answer; it must be the strict one."""
-    documents = [Doc(str(number), raw) for number, raw in enumerate(raws)]
-    table = bulk_table(documents, columns)
+    documents = [doc(str(number), raw) for number, raw in enumerate(raws)]
+    table = bulk_table(Documents.of(documents), columns)
     if table is None:
         return False
     table.validate(full=True)
@@ -87,7 +93,7 @@ def agrees_quickly(raw: bytes, columns: Columns) -> bool:
     built = build_table([Source("0", MOMENT, "p", quick.records)], columns)
     if built.names != quick.names or built.greatest >= EXACT:
         return False
-    strict = strictly([Doc("0", raw)], columns)
+    strict = strictly([doc("0", raw)], columns)
     assert strict is not None, raw
     assert built.table.to_pylist() == strict.to_pylist(), raw
     return True
@@ -163,8 +169,8 @@ def test_what_a_quick_decoder_would_get_wrong_is_in_doubt(raw: bytes):
     ],
 )
 def test_one_doubtful_document_is_doubted_and_the_others_are_read(raw: bytes):
-    documents = [Doc(str(number), raw if number == 700 else PLAIN + b" " * 500) for number in range(1_000)]
-    tables, doubted = BulkReader().read(documents, COLUMNS)
+    documents = [doc(str(number), raw if number == 700 else PLAIN + b" " * 500) for number in range(1_000)]
+    tables, doubted = BulkReader().read(Documents.of(documents), COLUMNS)
     assert 1 <= len(doubted) < 200
     assert "700" in {each.result_id for each in doubted}
     rows = pa.concat_tables(tables).column("result_id").to_pylist()
@@ -174,11 +180,11 @@ def test_one_doubtful_document_is_doubted_and_the_others_are_read(raw: bytes):
 @pytest.mark.parametrize("feed", FEEDS)
 def test_the_documents_of_real_feeds_take_arrows_way_with_their_fields_that_are_always_null(feed: str):
     documents = [
-        Doc(str(number), make_feed(feed, number % VARIANTS, f"{number}", "2026-11-20")) for number in range(VARIANTS * 4)
+        doc(str(number), make_feed(feed, number % VARIANTS, f"{number}", "2026-11-20")) for number in range(VARIANTS * 4)
     ]
     parsed = [record for each in documents for record in parse_document(each.raw)]
     columns = add_columns({}, infer_columns(parsed, {}))
-    tables, doubted = BulkReader().read(documents, columns)
+    tables, doubted = BulkReader().read(Documents.of(documents), columns)
     assert not doubted
     strict = strictly(documents, columns)
     assert strict is not None
@@ -190,7 +196,7 @@ def test_a_field_that_was_always_null_is_no_longer_passed_over_once_it_holds_som
     filled = document([{"a": 1, "later": 5, "o": {"b": 1, "c/d": None}}])
     columns = add_columns({}, infer_columns([{"a": 1, "o": {"b": 1}}], {}))
     reader = BulkReader()
-    tables, doubted = reader.read([Doc("0", blank), Doc("1", blank)], columns)
+    tables, doubted = reader.read(Documents.of([doc("0", blank), doc("1", blank)]), columns)
     assert (sum(table.num_rows for table in tables), doubted) == (2, [])
-    tables, doubted = reader.read([Doc("2", filled)], columns)
+    tables, doubted = reader.read(Documents.of([doc("2", filled)]), columns)
     assert (tables, [each.result_id for each in doubted]) == ([], ["2"])

@@ -28,7 +28,7 @@ from ricloud_connector.records.rows import reconstruct
 from ricloud_connector.schemas import CONTENTS, QUARANTINE, RESULTS, result_rows
 from tests.documents import document, drifting, same
 from tests.exactness import assert_readable
-from tests.lakes import DAY, FEED, MOMENT, opened_lake, put, result_of
+from tests.lakes import DAY, FEED, MOMENT, opened_lake, parts_of, put, result_of
 
 
 def derive(lake: Lake, day: date = DAY, **options) -> RecordsReport:
@@ -93,6 +93,17 @@ def test_a_file_that_is_removed_is_derived_again(lake):
     shutil.rmtree(lake.data / "records")
     derive(lake)
     assert table(lake).equals(before)
+
+
+def test_a_document_that_a_part_holds_twice_gives_its_rows_once(lake):
+    put(lake, {"a": document([{"text": "x"}]), "b": document([{"text": "y"}])})
+    (path,) = parts_of(lake)
+    part = pq.read_table(path, partitioning=None)
+    with pq.ParquetWriter(path, part.schema) as writer:
+        for rows in (pa.concat_tables([part, part.slice(1)]), part):
+            writer.write_table(rows)
+    assert derive(lake).documents == 2
+    assert table(lake).column("text").to_pylist() == ["x", "y"]
 
 
 def test_fault_171_hostile_documents_are_quarantined_and_the_others_go_on(lake):
@@ -205,6 +216,7 @@ def test_a_document_of_several_chunks_and_one_that_is_too_large(lake, monkeypatc
     put(lake, {"large": raw})
     assert derive(lake).rows == {FEED: 9000}
     assert table(lake).column("n").to_pylist() == list(range(9000))
+    monkeypatch.setattr("ricloud_connector.records.sources.LARGE_BYTES", 50)
     monkeypatch.setattr("ricloud_connector.records.sources.MAX_DOCUMENT_BYTES", 100)
     put(lake, {"larger": document([{"text": "x" * 100}])})
     derive(lake)

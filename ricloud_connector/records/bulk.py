@@ -9,17 +9,18 @@ documents go their way.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterator, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from ricloud_connector.records.columns import TIMESTAMP, Columns, usable
 from ricloud_connector.records.document import Fault, Record, parse_document
+from ricloud_connector.records.documents import Document, Documents
 from ricloud_connector.records.fitting import EXACT, as_moments
-from ricloud_connector.records.rows import Origin, meta_arrays, schema_of
+from ricloud_connector.records.rows import meta_arrays, schema_of
 
 BLOCK_BYTES = 512 * 1024
 """What one core reads at a time."""
@@ -29,18 +30,9 @@ DOUBTED_BYTES = 64 * 1024
 
 MAX_BLANKS = 1_000
 
-# Put into each document: what a line holds beside one document shows by it. No document can know it.
-_LINE = f"ricloud_line_{secrets.token_hex(8)}"
-
-
-class Document(Origin, Protocol):
-    """The bytes of one result, and what its rows say of it."""
-
-    @property
-    def raw(self) -> bytes: ...
-
-
-D = TypeVar("D", bound=Document)
+# Put around each document: what a line holds beside one document shows by it. No document can know it.
+_TOKEN = secrets.token_hex(8).encode()
+_LINE, _DOCUMENT = b"ricloud_line_" + _TOKEN, b"ricloud_document_" + _TOKEN
 
 
 class _Doubt(Exception):
@@ -53,7 +45,7 @@ class BulkReader:
     def __init__(self) -> None:
         self._blanks: set[str] = set()
 
-    def read(self, documents: Sequence[D], columns: Columns) -> tuple[list[pa.Table], list[D]]:
+    def read(self, documents: Documents, columns: Columns) -> tuple[list[pa.Table], list[Document]]:
         """The rows of those that Arrow's reader can be trusted with, and the others."""
         table = bulk_table(documents, columns, self._blanks)
         if table is not None:
@@ -61,15 +53,15 @@ class BulkReader:
         self._learn(documents, columns)
         tables, doubted = self._by_halves(documents, columns)
         if doubted and self._learn(doubted, columns):
-            more, doubted = self._by_halves(doubted, columns)
+            more, doubted = self._by_halves(Documents.of(doubted), columns)
             tables += more
         return tables, doubted
 
-    def _by_halves(self, documents: Sequence[D], columns: Columns) -> tuple[list[pa.Table], list[D]]:
+    def _by_halves(self, documents: Documents, columns: Columns) -> tuple[list[pa.Table], list[Document]]:
         table = bulk_table(documents, columns, self._blanks)
         if table is not None:
             return [table], []
-        if not columns or len(documents) == 1 or sum(len(document.raw) for document in documents) <= DOUBTED_BYTES:
+        if not columns or len(documents) <= 1 or documents.size <= DOUBTED_BYTES:
             return [], list(documents)
         middle = len(documents) // 2
         tables, doubted = self._by_halves(documents[:middle], columns)
@@ -79,7 +71,7 @@ class BulkReader:
         more, others = self._by_halves(documents[middle:], columns)
         return tables + more, doubted + others
 
-    def _learn(self, documents: Sequence[Document], columns: Columns) -> bool:
+    def _learn(self, documents: Iterable[Document], columns: Columns) -> bool:
         """Look at some documents closely; whether they have blanks that were not known."""
         if not columns:
             return False
@@ -96,41 +88,44 @@ class BulkReader:
         return new
 
 
-def bulk_table(documents: Sequence[Document], columns: Columns, blanks: Collection[str] = ()) -> pa.Table | None:
+def bulk_table(documents: Documents, columns: Columns, blanks: Collection[str] = ()) -> pa.Table | None:
     """The rows of some documents, all of whose records fit the columns exactly; None where that is not certain.
 
     `blanks` are the places of fields that may be there although they are no columns, as long as they hold null.
     """
-    if not documents:
+    if not len(documents):
         return None
     try:
-        data = _read(documents, columns, blanks)
+        data = _read(documents.column("raw"), columns, blanks)
         records = data.values
         arrays = [_typed(records.field(number), kind) for number, kind in enumerate(columns.values())]
     except (_Doubt, pa.ArrowException):
         return None
-    meta = meta_arrays(documents, data.value_lengths().to_numpy())
+    ids, created, polls = (documents.column(name) for name in ("result_id", "date_created", "poll"))
+    meta = meta_arrays(ids, created, polls, data.value_lengths().to_numpy())
     return pa.table([*meta, *arrays, pa.nulls(len(records), pa.string())], schema=schema_of(columns))
 
 
-def _read(documents: Sequence[Document], columns: Columns, blanks: Collection[str]) -> pa.ListArray:
+def _read(raw: pa.BinaryArray, columns: Columns, blanks: Collection[str]) -> pa.ListArray:
     """The member `data` of each document, proven to be a list of objects, as many as `metadata.count` says."""
-    if not columns or not all(document.raw.startswith(b"{") for document in documents):
+    if not columns or not pc.all(pc.starts_with(raw, "{")).as_py():
         raise _Doubt
-    lines = list[bytes | memoryview]()
-    for number, document in enumerate(documents):
-        lines += (b'{"%s":%d,' % (_LINE.encode(), number), memoryview(document.raw)[1:], b"\n")
-    longest = max(map(len, lines))
+    numbers = pa.array(np.arange(len(raw)))
+    texts = numbers.cast(pa.string()).cast(pa.binary())
+    lines = pc.binary_join_element_wise(b'{"%s":' % _LINE, texts, b',"%s":' % _DOCUMENT, raw, b"}\n", b"")
+    longest = pc.max(pc.binary_length(lines)).as_py()
     record = _as_read(pa.struct(list(columns.items())), "", blanks)
-    schema = pa.schema([(_LINE, pa.int64()), ("data", pa.list_(record)), ("metadata", pa.struct([("count", pa.int64())]))])
+    document = pa.struct([("data", pa.list_(record)), ("metadata", pa.struct([("count", pa.int64())]))])
+    schema = pa.schema([(_LINE.decode(), pa.int64()), (_DOCUMENT.decode(), document)])
     table = pj.read_json(
-        pa.BufferReader(b"".join(lines)),
+        pa.BufferReader(lines.buffers()[2]),
         read_options=pj.ReadOptions(block_size=max(BLOCK_BYTES, longest + 100)),
         parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
     ).combine_chunks()
     table.validate(full=True)  # texts are UTF-8
-    line, data, metadata = (table.column(name).combine_chunks() for name in schema.names)
-    if not line.equals(pa.array(range(len(documents)), pa.int64())) or data.null_count or metadata.null_count:
+    line, read = (column.combine_chunks() for column in table.columns)
+    data, metadata = (read.field(name) for name in ("data", "metadata"))
+    if not line.equals(numbers) or read.null_count or data.null_count or metadata.null_count:
         raise _Doubt
     if data.values.null_count or not metadata.field("count").equals(data.value_lengths().cast(pa.int64())):
         raise _Doubt

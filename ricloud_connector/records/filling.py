@@ -19,13 +19,13 @@ from ricloud_connector.options import Contract
 from ricloud_connector.records.bulk import BulkReader
 from ricloud_connector.records.columns import Columns, infer_columns
 from ricloud_connector.records.document import Fault, parse_document, parse_quickly
+from ricloud_connector.records.documents import Document, Documents
 from ricloud_connector.records.feed import Feed, Version
 from ricloud_connector.records.fitting import EXACT, NotFinite
 from ricloud_connector.records.large import Spool, look_through, rows_of
 from ricloud_connector.records.part import MANY_CELLS, Group, RecordsPart
 from ricloud_connector.records.portions import MAX_CELLS, TooManyCells, check_cells, few_cells, split
 from ricloud_connector.records.rows import Built, Source, build_table
-from ricloud_connector.records.sources import Document
 
 FLUSH_BYTES = 8 * 1024 * 1024
 """Bytes of JSON, of all feeds of a part together, that become row groups."""
@@ -56,7 +56,7 @@ class OpenRecords:
     def __init__(self, lake: Lake, day: date, at: datetime, contracts: Mapping[str, Contract]) -> None:
         self._lake, self._day, self._at, self._contracts = lake, day, at, contracts
         self._feeds: dict[str | None, tuple[Feed, RecordsPart, BulkReader]] = {}
-        self._pending: dict[str | None, list[Document]] = defaultdict(list)
+        self._pending: dict[str | None, list[Documents]] = defaultdict(list)
         self._sizes: Counter[str | None] = Counter()
         self._unwritten = self._cells = 0
         self._pen = overlap.pool(1, "ricloud-records")
@@ -69,20 +69,22 @@ class OpenRecords:
         self.added: list[tuple[str, Version]] = []
         self.files = 0
 
-    def add(self, documents: Iterable[Document]) -> None:
-        """Add documents. Raises: LakeError."""
-        for document in documents:
-            name = document.identifier
-            if document.chunks is not None:
-                self._add_large(document)
-                continue
-            self._pending[name].append(document)
-            self._sizes[name] += document.size
-            self._unwritten += document.size
-            if self._unwritten >= FLUSH_BYTES:
-                self._flush()
-            elif self._sizes[name] >= BATCH_BYTES:
-                self._build(name)
+    def add(self, documents: Documents | Document) -> None:
+        """Add documents: some of a row group, or one that is large. Raises: LakeError."""
+        if isinstance(documents, Document):
+            self._add_large(documents)
+            return
+        for identifier, of_feed in documents.by_feed():
+            rest = of_feed
+            while len(rest):
+                some, rest = rest.parted(min(BATCH_BYTES - self._sizes[identifier], FLUSH_BYTES - self._unwritten))
+                self._pending[identifier].append(some)
+                self._sizes[identifier] += some.size
+                self._unwritten += some.size
+                if self._unwritten >= FLUSH_BYTES:
+                    self._flush()
+                elif self._sizes[identifier] >= BATCH_BYTES:
+                    self._build(identifier)
 
     def commit(self, number: int) -> list[str]:
         """Put everything into the lake as files of this number; returns the folders' names. Raises: LakeError."""
@@ -121,24 +123,25 @@ class OpenRecords:
 
     def _build(self, identifier: str | None) -> None:
         """Make columns of what is pending of a feed: by Arrow's reader where it may, else by Python."""
-        documents = self._pending.pop(identifier, [])
+        documents = Documents.together(self._pending.pop(identifier))
         del self._sizes[identifier]
         feed, part, reader, columns = self._opened(identifier)
         if not columns:
-            first, documents = split(documents, DECIDE_BYTES)
+            first, _ = split(list(documents), DECIDE_BYTES)
+            documents = documents[len(first) :]
             self._fit(feed, part, first)
             columns = feed.version().columns
         doubted: list[Document] = []
         for some, cells in few_cells(documents, len(columns)):
-            tables, doubted_of_some = reader.read(some, columns) if cells <= MAX_CELLS else ([], some)
+            tables, doubted_of_some = reader.read(some, columns) if cells <= MAX_CELLS else ([], list(some))
             doubted += doubted_of_some
             for table in tables:
                 self._add(part, table, columns)
-        doubtful = {document.result_id for document in doubted}
-        self._count(document for document in documents if document.result_id not in doubtful)
+        self.documents += len(documents) - len(doubted)
+        self.json_bytes += documents.size - sum(document.size for document in doubted)
         while doubted:
-            some, doubted = split(doubted, DECIDE_BYTES)
-            self._fit(feed, part, some)
+            some_of_them, doubted = split(doubted, DECIDE_BYTES)
+            self._fit(feed, part, some_of_them)
 
     def _opened(self, identifier: str | None) -> tuple[Feed, RecordsPart, BulkReader, Columns]:
         """The feed, its file under way, what reads its documents, and its columns by now."""

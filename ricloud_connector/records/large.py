@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,8 +28,9 @@ from ricloud_connector.records.cutting import (
     values_in,
 )
 from ricloud_connector.records.document import Fault, decode, parse_document, records_of
+from ricloud_connector.records.documents import Document, Documents
 from ricloud_connector.records.rows import Built, Source, schema_of
-from ricloud_connector.records.sources import MAX_DOCUMENT_VALUES, Document
+from ricloud_connector.records.sources import MAX_DOCUMENT_VALUES
 
 MAX_PLACES = 100_000
 """Different places of values in the records, as far as they are no columns yet."""
@@ -46,16 +46,6 @@ class Outline:
     list: int
     records: int
     columns: Columns
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Some records of a document, as a document of its own."""
-
-    result_id: str
-    date_created: datetime
-    poll: str | None
-    raw: bytes = field(repr=False)
 
 
 class _Faulty(ValueError):
@@ -117,7 +107,7 @@ def rows_of(
     for piece in Cutter(_chunks(document)):
         if piece.list == outline.list:
             part = _part(document, piece)
-            tables = reader.read([part], columns)[0] if columns else []
+            tables = reader.read(Documents.of([part]), columns)[0] if columns else []
             built = Built(tables[0], Counter(), {}, 0, 0.0) if tables else build([_source(part)])
             yield _moved(built, first)
             first += piece.count
@@ -179,7 +169,7 @@ def _look_at(document: Document, piece: Piece, one: _List, known: Columns, reade
     """Count the records of a piece and remember their kinds. Raises: _Faulty."""
     before = one.records
     one.records += piece.count
-    if known and reader.read([_part(document, piece)], known)[0]:
+    if known and reader.read(Documents.of([_part(document, piece)]), known)[0]:
         return
     records = parse_document(piece.raw)
     if isinstance(records, Fault):
@@ -193,11 +183,12 @@ def _look_at(document: Document, piece: Piece, one: _List, known: Columns, reade
         raise _Faulty("records_too_large", f"the records have values in more than {MAX_PLACES} different places")
 
 
-def _part(document: Document, piece: Piece) -> Part:
-    return Part(document.result_id, document.date_created, document.poll, piece.raw)
+def _part(document: Document, piece: Piece) -> Document:
+    """Some records of a document, as a document of its own."""
+    return replace(document, size=len(piece.raw), raw=piece.raw, chunks=None)
 
 
-def _source(part: Part) -> Source:
+def _source(part: Document) -> Source:
     records = parse_document(part.raw)
     assert not isinstance(records, Fault)
     return Source(part.result_id, part.date_created, part.poll, records)

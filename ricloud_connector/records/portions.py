@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ricloud_connector.records.columns import Columns
+from ricloud_connector.records.documents import Document, Documents
 from ricloud_connector.records.part import MANY_CELLS
-from ricloud_connector.records.sources import Document
 
 MAX_CELLS = 16_000_000
 """Records times columns that a document may have. One with all the values that it may have is dense at five million; but 1 MiB
@@ -33,15 +33,12 @@ def split(documents: list[Document], size: int) -> tuple[list[Document], list[Do
     return documents, []
 
 
-def few_cells(documents: list[Document], columns: int) -> Iterator[tuple[list[Document], int]]:
+def few_cells(documents: Documents, columns: int) -> Iterator[tuple[Documents, int]]:
     """The documents, some at a time, and how many cells they may give at most: each record begins with a brace."""
-    some, cells = list[Document](), 0
-    for document in documents:
-        more = document.raw.count(b"{") * columns
-        if some and cells + more > MANY_CELLS:
-            yield some, cells
-            some, cells = [], 0
-        some.append(document)
-        cells += more
-    if some:
-        yield some, cells
+    cells = documents.count(ord("{")) * columns
+    if cells <= MANY_CELLS or len(documents) == 1:
+        yield documents, cells
+        return
+    middle = len(documents) // 2
+    yield from few_cells(documents[:middle], columns)
+    yield from few_cells(documents[middle:], columns)

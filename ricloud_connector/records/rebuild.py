@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
 
@@ -23,12 +23,13 @@ from ricloud_connector.records.bulk import BulkReader
 from ricloud_connector.records.columns import Columns, infer_columns, merge_columns
 from ricloud_connector.records.derive import RecordsReport, derive_unlocked
 from ricloud_connector.records.document import Fault, Record, parse_document
+from ricloud_connector.records.documents import Document, Documents
 from ricloud_connector.records.feed import RECORDS, Feed
 from ricloud_connector.records.filling import BATCH_BYTES, DECIDE_BYTES
 from ricloud_connector.records.large import look_through
 from ricloud_connector.records.lock import records_lock
 from ricloud_connector.records.portions import split
-from ricloud_connector.records.sources import Document, documents_of
+from ricloud_connector.records.sources import documents_of
 from ricloud_connector.schemas import CONTENTS, QUARANTINE
 
 
@@ -95,17 +96,16 @@ class _Proposal:
         self.columns: dict[str | None, Columns] = {}
         self.first_day: dict[str | None, date] = {}
         self._readers: dict[str | None, BulkReader] = defaultdict(BulkReader)
-        self._pending: dict[str | None, list[Document]] = defaultdict(list)
+        self._pending: dict[str | None, list[Documents]] = defaultdict(list)
         self._sizes: Counter[str | None] = Counter()
 
-    def add(self, documents: Iterable[Document]) -> None:
-        for document in documents:
-            name = document.identifier
-            if document.chunks is not None:
-                self._learn_large(document)
-                continue
-            self._pending[name].append(document)
-            self._sizes[name] += document.size
+    def add(self, documents: Documents | Document) -> None:
+        if isinstance(documents, Document):
+            self._learn_large(documents)
+            return
+        for name, some in documents.by_feed():
+            self._pending[name].append(some)
+            self._sizes[name] += some.size
             if self._sizes[name] >= BATCH_BYTES:
                 self._learn(name)
         if self._sizes.total() >= 4 * BATCH_BYTES:
@@ -123,12 +123,13 @@ class _Proposal:
             self.columns[name] = merge_columns(self.columns.get(name, {}), outline.columns)
 
     def _learn(self, name: str | None) -> None:
-        documents = self._pending.pop(name)
+        documents = Documents.together(self._pending.pop(name))
         del self._sizes[name]
-        while documents:
+        while len(documents):
             # What fits the columns found so far has nothing to teach, and most documents do.
-            _, documents = self._readers[name].read(documents, self.columns.get(name, {}))
-            some, documents = split(documents, DECIDE_BYTES)
+            _, doubted = self._readers[name].read(documents, self.columns.get(name, {}))
+            some, rest = split(doubted, DECIDE_BYTES)
+            documents = Documents.of(rest)
             records: list[Record] = []
             for document in some:
                 found = parse_document(document.raw)

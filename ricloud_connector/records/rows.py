@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -73,28 +73,13 @@ class Built:
     greatest: float
 
 
-class Origin(Protocol):
-    """What the rows of one result say of it."""
-
-    @property
-    def result_id(self) -> str: ...
-    @property
-    def date_created(self) -> datetime: ...
-    @property
-    def poll(self) -> str | None: ...
-
-
-def meta_arrays(origins: Sequence[Origin], counts: Sequence[int]) -> list[pa.Array]:
-    """The columns of ours, for so many records of each result."""
-    lengths = np.array(counts, np.int64)
-    owners = np.repeat(np.arange(len(lengths)), lengths)
-    index = np.arange(len(owners)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return [
-        pa.array([origin.result_id for origin in origins], pa.string()).take(pa.array(owners)),
-        pa.array(index, pa.int64()),
-        pa.array([origin.date_created for origin in origins], TIMESTAMP).take(pa.array(owners)),
-        pa.array([origin.poll for origin in origins], pa.string()).take(pa.array(owners)),
-    ]
+def meta_arrays(ids: pa.Array, created: pa.Array, polls: pa.Array, counts: Sequence[int]) -> list[pa.Array]:
+    """The columns of ours, for so many records of each result, by its id, `date_created` and poll."""
+    lengths = np.asarray(counts, np.int64)
+    numbers = np.repeat(np.arange(len(lengths)), lengths)
+    index = np.arange(len(numbers)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    owners = pa.array(numbers)
+    return [ids.take(owners), pa.array(index, pa.int64()), created.take(owners), polls.take(owners)]
 
 
 def build_table(sources: Iterable[Source], columns: Columns, *, refuse: bool = False) -> Built:
@@ -103,7 +88,12 @@ def build_table(sources: Iterable[Source], columns: Columns, *, refuse: bool = F
     records = [record for source in sources for record in source.records]
     fitting = Fitting(records)
     arrays = fitting.columns(columns)
-    meta = meta_arrays(sources, [len(source.records) for source in sources])
+    meta = meta_arrays(
+        pa.array([source.result_id for source in sources], pa.string()),
+        pa.array([source.date_created for source in sources], TIMESTAMP),
+        pa.array([source.poll for source in sources], pa.string()),
+        [len(source.records) for source in sources],
+    )
     table = pa.table([*meta, *arrays, pa.array(fitting.extra_texts(), pa.string())], schema=schema_of(columns))
     refused: dict[str, list[int]] = {}
     if refuse and fitting.bad:

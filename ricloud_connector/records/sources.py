@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
 from functools import partial
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,6 +17,7 @@ from ricloud_connector.model import DataFile, Rejection
 from ricloud_connector.part_reader import read_chosen, read_groups
 from ricloud_connector.partition import Partition
 from ricloud_connector.records.document import Fault, looks_like_document
+from ricloud_connector.records.documents import Document, Documents
 from ricloud_connector.schemas import CONTENTS, RESULTS
 
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
@@ -24,80 +26,59 @@ MAX_DOCUMENT_VALUES = 5_000_000
 LARGE_BYTES = 4 * 1024 * 1024
 """A document of more is read in pieces: as Python's objects a value takes about a hundred bytes, however short its text."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """The bytes of one result that is JSON, or may be: `declared` says that the API calls it so.
-
-    Of a large document `raw` is empty, and `chunks` reads the bytes, each time it is called.
-    """
-
-    result_id: str
-    identifier: str | None
-    date_created: datetime
-    poll: str | None
-    checksum: str
-    size: int
-    declared: bool
-    raw: bytes = field(repr=False)
-    chunks: Callable[[], Iterator[bytes]] | None = field(default=None, repr=False)
-
-    def rejection(self, fault: Fault) -> Rejection:
-        """A fault of a stored result as a future row of the quarantine dataset."""
-        return Rejection(
-            result_id=self.result_id,
-            reason=fault.reason,
-            detail=fault.detail,
-            date_created=self.date_created,
-            identifier=self.identifier,
-            checksum=self.checksum,
-            size=self.size,
-            actual_checksum=self.checksum,
-            actual_size=self.size,
-        )
-
 
 def documents_of(
     lake: Lake, day: date, contents: Partition, part: DataFile, faults: list[Rejection]
-) -> Iterator[list[Document]]:
-    """What may be a document, of those results whose last chunk is in this part; a row group of them at a time.
+) -> Iterator[Documents | Document]:
+    """What may be a document, of those results whose last chunk is in this part: a row group's together, large ones alone.
 
     Appends to `faults` what is too large.
     """
     whole = contents.whole_results()
     wanted = whole.filter(pc.equal(whole.column("part"), part.number)).column("result_id").combine_chunks()
-    polls: dict[str, str | None] | None = None
-    seen = set[str]()
-    for table in read_chosen(lake.storage.open(part), CONTENTS, lambda facts: _last_chunks(facts, wanted)):
-        if polls is None:
-            polls = _polls(lake, day, wanted)
-        documents = []
-        names = ("result_id", "identifier", "type", "checksum", "size", "content")
-        columns = (table.column(name).to_pylist() for name in names)
-        for created, result_id, identifier, kind, checksum, size, content in zip(
-            _moments(table.column("date_created")), *columns, strict=True
-        ):
-            if result_id in seen:
-                continue
-            seen.add(result_id)
-            declared, poll = kind is not None, polls.get(result_id)
-            read = partial(read_content_chunks, contents, result_id) if size > LARGE_BYTES else None
-            raw = b"" if read else content
-            document = Document(result_id, identifier or None, created, poll, checksum, size, declared, raw, read)
-            if size > MAX_DOCUMENT_BYTES:
-                if declared:
-                    detail = f"the document has more than {MAX_DOCUMENT_BYTES} bytes"
-                    faults.append(document.rejection(Fault("records_too_large", detail)))
-            elif declared or looks_like_document(next(read(), b"") if read else raw):
-                documents.append(document)
-        yield documents
+    seen, polls = np.zeros(len(wanted), np.bool_), None
+    for rows in read_chosen(lake.storage.open(part), CONTENTS, lambda facts: _last_chunks(facts, wanted)):
+        polls = _polls(lake, day, wanted) if polls is None else polls
+        places = pc.index_in(rows.column("result_id"), value_set=wanted).to_numpy()
+        first = np.zeros(len(places), np.bool_)
+        first[np.unique(places, return_index=True)[1]] = True
+        fresh = first & ~seen[places]  # a chunk may be stored twice
+        seen[places] = True
+        documents = _documents(rows, polls.take(pa.array(places))).where(pa.array(fresh))
+        small = pc.less_equal(documents.column("size"), LARGE_BYTES)
+        yield documents.where(pc.and_(small, _plausible(documents)))
+        for large in documents.where(pc.invert(small)):
+            yield from _large(contents, large, faults)
 
 
-def _moments(column: pa.ChunkedArray) -> Iterator[datetime]:
-    """The values of a column in UTC: Arrow's own way takes as long as all other columns together."""
-    return (_EPOCH + timedelta(microseconds=number) for number in column.cast(pa.int64()).to_pylist())
+def _documents(rows: pa.Table, polls: pa.Array) -> Documents:
+    """Rows of the contents dataset, each the only chunk or the last one of a result, as documents."""
+    identifier = rows.column("identifier")
+    empty = pc.equal(identifier, "")
+    columns = {name: rows.column(name) for name in ("result_id", "date_created", "checksum", "size")}
+    columns["identifier"] = pc.if_else(empty, None, identifier) if pc.any(empty).as_py() else identifier
+    columns |= {"poll": polls, "declared": pc.is_valid(rows.column("type")), "raw": rows.column("content")}
+    return Documents.from_columns(columns)
+
+
+def _plausible(documents: Documents) -> pa.Array:
+    """For each document whether it may be one, where nobody says what it is."""
+    declared = documents.column("declared")
+    if declared.true_count == len(declared):
+        return declared
+    return pa.array([document.declared or looks_like_document(document.raw) for document in documents], pa.bool_())
+
+
+def _large(contents: Partition, document: Document, faults: list[Rejection]) -> Iterator[Document]:
+    """The document, to be read chunk by chunk, unless it is too large or is none."""
+    read = partial(read_content_chunks, contents, document.result_id)
+    document = replace(document, raw=b"", chunks=read)
+    if document.size > MAX_DOCUMENT_BYTES:
+        if document.declared:
+            detail = f"the document has more than {MAX_DOCUMENT_BYTES} bytes"
+            faults.append(document.rejection(Fault("records_too_large", detail)))
+    elif document.declared or looks_like_document(next(read(), b"")):
+        yield document
 
 
 def _last_chunks(facts: pa.Table, wanted: pa.Array) -> pa.Array:
@@ -108,13 +89,17 @@ def _last_chunks(facts: pa.Table, wanted: pa.Array) -> pa.Array:
     return chosen.combine_chunks()
 
 
-def _polls(lake: Lake, day: date, wanted: pa.Array) -> dict[str, str | None]:
+def _polls(lake: Lake, day: date, wanted: pa.Array) -> pa.Array:
     """The polls of these results, as far as the results dataset knows them: the newest parts first, where new ones are."""
-    found: dict[str, str | None] = {}
+    known, polls = np.full(len(wanted), -1), list[pa.Array]()
+    rows = 0
     for part in reversed(lake.scan(RESULTS, day).parts):
         for group in read_groups(lake.storage.open(part), RESULTS, ["id", "poll"]):
-            rows = group.filter(pc.is_in(group.column("id"), value_set=wanted))
-            found |= zip(*(column.to_pylist() for column in rows.columns), strict=True)
-        if len(found) == len(wanted):
+            places = pc.index_in(group.column("id"), value_set=wanted).combine_chunks()
+            mine = pc.is_valid(places)
+            known[places.drop_null().to_numpy()] = rows + np.flatnonzero(mine.to_numpy(zero_copy_only=False))
+            polls += group.column("poll").chunks
+            rows += group.num_rows
+        if (known >= 0).all():
             break
-    return found
+    return pa.chunked_array(polls, pa.string()).take(pa.array(known, mask=known < 0)).combine_chunks()

@@ -26,7 +26,7 @@ from ricloud_connector.parts import ContentsWriter, PartWriter, StagedPart
 from ricloud_connector.readback import prove_staged
 from ricloud_connector.records.bulk import BulkReader
 from ricloud_connector.records.columns import infer_columns
-from ricloud_connector.records.sources import Document
+from ricloud_connector.records.documents import Document, Documents
 from ricloud_connector.schemas import CONTENTS, RESULTS, result_rows
 from ricloud_connector.sink import Sink
 from ricloud_connector.stores import Transfer
@@ -112,7 +112,7 @@ def records(staged: StagedPart) -> None:
     reader = BulkReader()
     with measured("JSON to typed columns, by Arrow"):
         for start in range(0, COUNT, PAGE):
-            _, doubted = reader.read(documents[start : start + PAGE], columns)
+            _, doubted = reader.read(Documents.of(documents[start : start + PAGE]), columns)
             assert not doubted, "these would be read by Python"
 
 
