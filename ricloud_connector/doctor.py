@@ -12,11 +12,11 @@ from pathlib import Path
 from ricloud_connector.buckets import load_obstore
 from ricloud_connector.clock import now_utc
 from ricloud_connector.errors import RicloudError
+from ricloud_connector.headers import http_date
 from ricloud_connector.lake import Lake
 from ricloud_connector.model import AVAILABLE
 from ricloud_connector.session import new_run_id, open_client
 from ricloud_connector.settings import Settings
-from ricloud_connector.wire import http_date
 
 LOW_DISK_BYTES = 5 * 1024**3
 MAX_SKEW_S = 60.0

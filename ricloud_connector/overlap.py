@@ -63,6 +63,16 @@ class ahead(Generic[T]):  # noqa: N801  # reads as a verb: for page in ahead(pag
                 return
             yield item
 
+    def poll(self, timeout_s: float) -> T | None:
+        """The next item, or None where none comes in time. Raises: StopIteration behind the last one."""
+        try:
+            item = self._queue.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        if isinstance(item, _End):
+            raise item.error or StopIteration
+        return item
+
     def _run(self) -> None:
         try:
             iterator = iter(self._items)
@@ -140,12 +150,12 @@ class beside(Generic[S, T]):  # noqa: N801  # reads as a verb: with beside(fetch
         """Nothing more is put."""
         self._no_more = True
 
-    def take(self) -> list[T]:
-        """Some answers, as soon as there are any; none once all are taken. Raises: what `work` raised."""
+    def take(self, *, wait: bool = True) -> list[T]:
+        """Some answers, as soon as there are any; none once all are taken, or at once. Raises: what `work` raised."""
         if self._thread.ident is None:
             return []  # nothing was ever put
         with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._finished)
+            self._changed.wait_for(lambda: self._ready or self._finished or not wait)
             if not self._ready:
                 if self._error is not None:
                     raise self._error

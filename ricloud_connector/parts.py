@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from ricloud_connector.disk import discard
 from ricloud_connector.errors import LakeError
+from ricloud_connector.listed import Listed
 from ricloud_connector.model import CHUNK_BYTES, Content, Result
 from ricloud_connector.part_reader import fingerprint, plain_columns
 from ricloud_connector.schemas import CONTENTS, Dataset
@@ -52,6 +53,24 @@ class ContentPart:
 
     result: Result
     part: StagedPart
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Downloaded contents whose lengths and md5s match what was listed, as columns: their results, each one's sha256 and bytes.
+
+    None is longer than a chunk.
+    """
+
+    listed: Listed
+    sha256s: list[str]
+    body: pa.Array = field(repr=False)
+
+    def slice(self, start: int, stop: int) -> Contents:
+        """Some of them; all of them are these themselves."""
+        if stop - start == len(self.body):
+            return self
+        return Contents(self.listed.slice(start, stop), self.sha256s[start:stop], self.body[start:stop])
 
 
 class PartWriter:
@@ -129,6 +148,16 @@ class ContentsWriter:
         self._rows: list[tuple[Content, int, int]] = []
         self._chunks: list[bytes] = []
         self._pending_bytes = 0
+        self._whole: list[pa.Table] = []
+        self._whole_bytes = 0
+
+    def add_whole(self, contents: Contents) -> None:
+        """Append contents that are a chunk each."""
+        if self._whole_bytes + contents.body.nbytes > ROW_GROUP_BYTES:
+            self._write_whole()
+        self._writer.md5s.update(zip(contents.sha256s, contents.listed.column("checksum").to_pylist(), strict=True))
+        self._whole.append(whole_rows(contents))
+        self._whole_bytes += contents.body.nbytes
 
     def add(self, content: Content) -> None:
         """Append one content, chunk by chunk; a staging file is read in chunks and then removed."""
@@ -164,8 +193,16 @@ class ContentsWriter:
             contents, index, count = zip(*self._rows, strict=True)
             last = [content.sha256 if at + 1 == of else None for content, at, of in self._rows]
             results = [content.result for content in contents]
-            self._writer.write(chunk_rows(results, index, count, last, _joined(self._chunks)))
+            content = joined(b"".join(self._chunks), [*map(len, self._chunks)])
+            self._writer.write(chunk_rows(results, index, count, last, content))
             self._rows, self._chunks, self._pending_bytes = [], [], 0
+        self._write_whole()
+
+    def _write_whole(self) -> None:
+        """Write contents that came as columns as one row group."""
+        if self._whole:
+            self._writer.write(pa.concat_tables(self._whole))
+            self._whole, self._whole_bytes = [], 0
 
 
 def chunk_rows(
@@ -187,12 +224,26 @@ def chunk_rows(
     return pa.table([columns[name] for name in CONTENTS.schema.names], schema=CONTENTS.schema)
 
 
-def _joined(chunks: Sequence[bytes]) -> pa.Array:
-    """The chunks as a column; each byte is copied once, where Arrow's own way copies what it has as often as it grows."""
-    offsets = np.zeros(len(chunks) + 1, np.int32)
-    np.cumsum([len(chunk) for chunk in chunks], out=offsets[1:])
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(chunks))]
-    return pa.Array.from_buffers(pa.binary(), len(chunks), buffers)
+def whole_rows(contents: Contents) -> pa.Table:
+    """Rows of the contents dataset, of contents that are one chunk each."""
+    kinds = {name: CONTENTS.schema.field(name).type for name in CONTENTS.schema.names}
+    listed, count = contents.listed, len(contents.body)
+    columns: dict[str, Any] = {
+        "result_id": listed.column("id"),
+        "chunk_index": pa.repeat(pa.scalar(0, kinds["chunk_index"]), count),
+        "chunk_count": pa.repeat(pa.scalar(1, kinds["chunk_count"]), count),
+        "content": contents.body,
+        "sha256": contents.sha256s,
+    }
+    columns |= {name: listed.column(name) for name in ("identifier", "type", "checksum", "size", "date_created")}
+    return pa.table([columns[name] for name in CONTENTS.schema.names], schema=CONTENTS.schema)
+
+
+def joined(data: bytes, lengths: Sequence[int]) -> pa.Array:
+    """Chunks of these lengths, which lie one behind the other, as a column of the very bytes; none is copied."""
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    return pa.Array.from_buffers(pa.binary(), len(lengths), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
 def one_chunk(chunk: bytearray | memoryview) -> pa.Array:

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from ricloud_connector.buckets import Buckets
+from ricloud_connector.bulk_fetch import BulkFetch
 from ricloud_connector.client import RicloudClient
 from ricloud_connector.fetch import Fetcher
 from ricloud_connector.ingest import Progress, Run
@@ -51,7 +52,9 @@ def open_run(
     run_id = run_id or new_run_id()
     lake = Lake(settings.lake, origin=settings.origin, run_id=run_id, scratch=settings.staging)
     client = open_client(settings)
-    http = SignedUrlStore(concurrency=settings.concurrency, stall_s=settings.stall_s, proxy=settings.proxy)
+    concurrency, stall_s, proxy = settings.concurrency, settings.stall_s, settings.proxy
+    bulk = BulkFetch(settings.policy, concurrency=concurrency, stall_s=stall_s, proxy=proxy)
+    http = SignedUrlStore(concurrency=concurrency, stall_s=stall_s, proxy=proxy, beside=lambda: bulk.in_flight)
     local = LocalStore(settings.policy.local_root) if settings.policy.local_root else None
     bucket = BucketStore(Buckets(settings.cloud, stall_s=settings.stall_s)) if settings.policy.reads_buckets else None
     try:
@@ -63,9 +66,10 @@ def open_run(
             fetcher = Fetcher(
                 client.retrieve_result, settings.policy, staging, http=http, local=local, bucket=bucket, parts=parts
             )
-            run = Run(client, lake, fetcher, run_id, patient=patient)
+            run = Run(client, lake, fetcher, run_id, patient=patient, bulk=bulk)
             if progress is not None:
                 run.progress = progress
             yield run
     finally:
+        bulk.close()
         http.close()

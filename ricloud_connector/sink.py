@@ -42,6 +42,10 @@ class Sink:
         self._handle: int | None = None
 
     @property
+    def listed_bytes(self) -> int:
+        return self.result.size or 0
+
+    @property
     def folder(self) -> Path:
         """Where its file lies, if it has one."""
         return self._staging

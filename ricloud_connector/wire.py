@@ -7,11 +7,9 @@ this module: facts whose types hold, or an error of `errors.py`.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -23,6 +21,7 @@ from ricloud_connector.errors import (
     TokenRefused,
     UntrustedAnswer,
 )
+from ricloud_connector.headers import retry_after_s
 from ricloud_connector.item import FEW_BYTES, JsonReader, parse_item, shape_of
 from ricloud_connector.listed import Listed
 from ricloud_connector.model import Rejection, Result, Window, id_of
@@ -32,7 +31,6 @@ from ricloud_connector.redact import Secret, clean
 LIST_PATH = "/results"
 PAGE_LIMIT = 1000  # documented maximum of `limit`
 MAX_ITEMS = 100_000  # of one page: a server may ignore `limit`, but not by that much
-MAX_RETRY_AFTER_S = 300.0
 MAX_ERROR_BYTES = 65_536
 
 # How a datetime filter is written is not documented; keyword arguments of the vendor's own client can carry this style.
@@ -145,31 +143,6 @@ def parse_acknowledgement(status: int, headers: Mapping[str, str], body: bytes, 
     """Nothing: a 200 proves nothing about one id [doc], so the body is not even read. Raises: as `parse_page`."""
     if status not in (200, 201, 202, 204):
         raise _error(status, headers, body, *secrets)
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait that a `Retry-After` header asks for, from 0 to 300; None without one that makes sense.
-
-    A date in it is taken against the `Date` of the same reply: the server's own clock, whatever ours shows.
-    """
-    value = headers.get("retry-after", "")
-    try:
-        seconds = float(value)
-    except ValueError:
-        moment, now = http_date(value), http_date(headers.get("date", ""))
-        if moment is None or now is None:
-            return None
-        seconds = (moment - now).total_seconds()
-    return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
-
-
-def http_date(text: str) -> datetime | None:
-    """The moment in a `Date` header, or one like it; None for anything else."""
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):  # all of which its parser raises
-        return None
-    return moment.replace(tzinfo=moment.tzinfo or UTC)
 
 
 def _document(status: int, headers: Mapping[str, str], body: bytes, *secrets: Secret) -> tuple[Any, bool]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ricloud_connector import location, redact, refusal, wire
+from ricloud_connector import headers, location, redact, refusal, wire
 from ricloud_connector.errors import ApiError, ContentError
 from ricloud_connector.item import parse_datetime
 from ricloud_connector.model import Rejection, Result, SignedUrl
@@ -138,7 +138,7 @@ def read_error(body: bytes) -> None:
 
 def read_header(body: bytes) -> None:
     first, _, second = body.decode("latin-1").partition("\n")
-    seconds = wire.retry_after_s({"retry-after": first, "date": second})
+    seconds = headers.retry_after_s({"retry-after": first, "date": second})
     demand(seconds is None or 0 <= seconds <= 300, "a wait without bounds")
     moment = parse_datetime(first)
     demand(moment is None or moment.utcoffset() is not None, "a moment without a zone")

@@ -51,6 +51,12 @@ def without_pauses(monkeypatch):
     monkeypatch.setattr("ricloud_connector.acknowledge.PAUSES_S", (0.0, 0.0, 0.0))
 
 
+@pytest.fixture(autouse=True)
+def small_contents_together(monkeypatch):
+    """However few they are: what is not small, or does not come as listed, goes the other way here too."""
+    monkeypatch.setattr("ricloud_connector.bulk_fetch.FROM_RESULTS", 0)
+
+
 @pytest.fixture
 def emulator():
     with Emulator(results=150, days=3, large_bytes=9 * 1024 * 1024) as running:

@@ -10,7 +10,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ricloud_connector import item as item_module
-from ricloud_connector import wire
 from ricloud_connector.errors import (
     ApiError,
     ApiRefused,
@@ -19,6 +18,7 @@ from ricloud_connector.errors import (
     TokenRefused,
     UntrustedAnswer,
 )
+from ricloud_connector.headers import MAX_RETRY_AFTER_S, retry_after_s
 from ricloud_connector.item import JsonReader, parse_item
 from ricloud_connector.listed import Listed
 from ricloud_connector.model import Rejection, Result, Window, id_of
@@ -33,7 +33,6 @@ from ricloud_connector.wire import (
     parse_page_with_care,
     parse_result,
     retrieve_request,
-    retry_after_s,
 )
 
 TOKEN = Secret("canary/tok+en==")
@@ -682,7 +681,7 @@ def test_fault_054_a_date_to_wait_for_is_taken_by_the_server_s_own_clock():
 @example("Mon, 1 Jan 2020 00:00:00 +99999999999999", NOW)
 def test_any_retry_after_is_a_wait_within_bounds_or_none(value, date):
     found = retry_after_s({"retry-after": value, "date": date})
-    assert found is None or 0.0 <= found <= wire.MAX_RETRY_AFTER_S
+    assert found is None or 0.0 <= found <= MAX_RETRY_AFTER_S
 
 
 # -- whatever comes

@@ -23,7 +23,7 @@ from ricloud_connector.lake import Lake
 from ricloud_connector.listed import Listed
 from ricloud_connector.model import CHUNK_BYTES, Content, Proven, Rejection, Result
 from ricloud_connector.partition import Partition
-from ricloud_connector.parts import ContentPart, ContentsWriter, PartWriter, StagedPart, chunk_count, piece_md5s
+from ricloud_connector.parts import ContentPart, Contents, ContentsWriter, PartWriter, StagedPart, chunk_count, piece_md5s
 from ricloud_connector.schemas import CONTENTS, RESULTS, result_rows
 
 PART_BYTES = 64 * 1024 * 1024
@@ -140,6 +140,29 @@ class OpenParts:
             if isinstance(content.body, Path):
                 discard(content.body)
             return changed
+        pair, rows = self._with_room(size)
+        rows.add(content)
+        pair.bytes += size
+        pair.proven[content.result.id] = Proven(content.result.checksum or "", size)
+        return None
+
+    def add_contents(self, contents: Contents) -> list[Result]:
+        """Add proven contents together; returns those of which a beginning is stored, which are to be added one by one."""
+        if not self._begun.isdisjoint(contents.listed.ids):
+            return contents.listed.results()
+        added, count = 0, len(contents.body)
+        while added < count:
+            pair, rows = self._with_room(contents.body[added:].nbytes)
+            some = contents.slice(added, min(count, added + max(1, PART_ROWS - len(pair.proven))))
+            rows.add_whole(some)
+            pair.bytes += some.body.nbytes
+            md5s, sizes = (some.listed.column(name).to_pylist() for name in ("checksum", "size"))
+            pair.proven.update(zip(some.listed.ids, map(Proven, md5s, sizes), strict=True))
+            added += len(some.body)
+        return []
+
+    def _with_room(self, size: int) -> tuple[_Pair, ContentsWriter]:
+        """The open pair and its contents, once what is there is closed where so many bytes more would be too many."""
         pair = self._open
         if pair.proven and (pair.bytes + size > PART_BYTES or len(pair.proven) >= PART_ROWS):
             self._close()
@@ -147,10 +170,7 @@ class OpenParts:
         if pair.rows is None:
             pair.contents = self._lake.writer(CONTENTS)
             pair.rows = ContentsWriter(pair.contents)
-        pair.rows.add(content)
-        pair.bytes += size
-        pair.proven[content.result.id] = Proven(content.result.checksum or "", size)
-        return None
+        return pair, pair.rows
 
     def _add_part(self, content: ContentPart) -> Rejection | None:
         """Commit a content that has its own part, with the results that were added by now; what else is open stays so."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Protocol
 
+from ricloud_connector.bulk_fetch import BulkFetch
 from ricloud_connector.client import RicloudClient
 from ricloud_connector.clock import now_utc
 from ricloud_connector.errors import LakeError
@@ -28,6 +29,7 @@ class Run:
     """The edges of one run, and who it is.
 
     `patient` runs leave a quarantined result alone for a while: those that the sensor asks for, and nobody else.
+    `bulk` fetches many small contents together, where there is one.
     """
 
     client: RicloudClient
@@ -38,6 +40,7 @@ class Run:
     sleep: Callable[[float], None] = time.sleep
     progress: Progress = lambda *_: None
     patient: bool = False
+    bulk: BulkFetch | None = None
 
 
 @dataclass(slots=True)
@@ -79,6 +82,11 @@ class DayReport:
         if self.error is not None or self.records_error is not None:
             return False
         return not (self.quarantined or self.resting or self.failed or self.unconfirmed or self.record_faults)
+
+    def count_fetched(self, results: int, size: int) -> None:
+        """Count results whose contents were downloaded and proven, of so many bytes together."""
+        self.fetched += results
+        self.downloaded_bytes += size
 
     def reject(self, rejections: Iterable[Rejection]) -> None:
         for rejection in rejections:

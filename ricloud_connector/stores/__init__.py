@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
+from ricloud_connector.errors import ContentError, LakeError
 from ricloud_connector.location import Location
-from ricloud_connector.sink import Sink
 
 
 class Remedy(Enum):
@@ -40,12 +40,24 @@ class TransferFault:
     retry_after_s: float = 0.0
 
 
+class Receiver(Protocol):
+    """What takes the bytes of one content: so many are listed, so many have come. `fault` is why it refused some."""
+
+    fault: ContentError | LakeError | None
+
+    @property
+    def listed_bytes(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    def write(self, chunk: bytes) -> bool: ...
+
+
 @dataclass(slots=True)
 class Transfer:
     """One content on its way from a location into a sink, from byte `sink.size` on."""
 
     location: Location
-    sink: Sink
+    sink: Receiver
 
 
 class ContentStore(Protocol):

@@ -18,8 +18,7 @@ from ricloud_connector.buckets import RANGE_BYTES, Buckets, call, load_obstore, 
 from ricloud_connector.errors import ContentError
 from ricloud_connector.location import BucketLocation
 from ricloud_connector.refusal import Kind, Refused
-from ricloud_connector.sink import Sink
-from ricloud_connector.stores import Remedy, Transfer, TransferFault
+from ricloud_connector.stores import Receiver, Remedy, Transfer, TransferFault
 
 AT_ONCE_BYTES = 256 * 1024  # objects up to this length are read whole before the sink sees them
 CHUNK_BYTES = 1024 * 1024
@@ -109,9 +108,9 @@ class BucketStore:
         assert refused is not None
         return TransferFault(refused.kind.value, refused.detail, _REMEDIES[refused.kind])
 
-    def _read_key(self, location: BucketLocation, key: str, sink: Sink, ranges: ThreadPoolExecutor) -> None:
+    def _read_key(self, location: BucketLocation, key: str, sink: Receiver, ranges: ThreadPoolExecutor) -> None:
         """Write the object from byte `sink.size` on into the sink. Raises: Refused."""
-        listed, start = sink.result.size or 0, sink.size
+        listed, start = sink.listed_bytes, sink.size
         store, path = self._buckets.place(location.scheme, location.bucket, key)
         bucket = location.name
         if listed - start > RANGE_BYTES:
@@ -131,15 +130,15 @@ class BucketStore:
         if self._fits(answer.meta["size"], sink):
             self._feed(_chunks(bucket, answer, listed - start), sink)
 
-    def _fits(self, size: int, sink: Sink) -> bool:
+    def _fits(self, size: int, sink: Receiver) -> bool:
         """Whether no more will come than was listed; where it would, nothing is read and the sink says why."""
-        listed = sink.result.size or 0
+        listed = sink.listed_bytes
         if size > listed:
             said = f"the object has {size} bytes, {listed} are listed"
             sink.fault = ContentError("size_mismatch", said, actual_size=size)
         return size <= listed
 
-    def _feed(self, chunks: Iterator[bytes], sink: Sink) -> None:
+    def _feed(self, chunks: Iterator[bytes], sink: Receiver) -> None:
         for chunk in chunks:
             if self._stopped.is_set() or not sink.write(chunk):
                 return  # the sink's own fault says why

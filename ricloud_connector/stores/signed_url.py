@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pycurl
 
+from ricloud_connector.headers import retry_after_s
 from ricloud_connector.libcurl import BROKEN, LONGEST_SLEEP_S, UNTRUSTED, make_handle, wait
 from ricloud_connector.location import HttpLocation, is_public, not_public
 from ricloud_connector.redact import clean
 from ricloud_connector.stores import Remedy, Transfer, TransferFault
-from ricloud_connector.wire import retry_after_s
 
 CONNECT_TIMEOUT_S = 15
 LEAST_BYTES_PER_S = 10 * 1024
@@ -31,12 +31,19 @@ GCS_HOSTS = ("storage.googleapis.com", ".storage.googleapis.com")
 class SignedUrlStore:
     """Up to `concurrency` transfers at a time; fewer for a while after the host asks to slow down.
 
-    A transfer ends after `stall_s` below 10 KiB/s, and after a total deadline that grows with the listed size.
-    Not for use from two threads at once.
+    Of these `beside` says how many others have under way. A transfer ends after `stall_s` below 10 KiB/s, and after a total
+    deadline that grows with the listed size. Not for use from two threads at once.
     """
 
-    def __init__(self, *, concurrency: int = 64, stall_s: int = 60, proxy: str | None = None) -> None:
-        self._concurrency = concurrency
+    def __init__(
+        self,
+        *,
+        concurrency: int = 64,
+        stall_s: int = 60,
+        proxy: str | None = None,
+        beside: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._concurrency, self._beside = concurrency, beside
         self._allowed = float(concurrency)
         self._multi = pycurl.CurlMulti()
         self._idle = [_Slot(stall_s, proxy) for _ in range(concurrency)]
@@ -52,7 +59,7 @@ class SignedUrlStore:
         try:
             while busy or not exhausted:
                 starved = False
-                while not (exhausted or starved) and len(busy) < max(1, int(self._allowed)):
+                while not (exhausted or starved) and len(busy) < self._room():
                     try:
                         following = next(waiting)
                     except StopIteration:
@@ -70,6 +77,10 @@ class SignedUrlStore:
         finally:
             for slot in list(busy.values()):  # the caller stopped early
                 self._release(slot, busy)
+
+    def _room(self) -> int:
+        """How many may be under way now."""
+        return max(1, min(int(self._allowed), self._concurrency - self._beside()))
 
     def _start(self, transfer: Transfer, busy: dict[int, _Slot]) -> None:
         slot = self._idle[-1]
@@ -131,7 +142,7 @@ class _Slot:
         self._lines.clear()
         self._is_content = False
         gzip = location.host.rpartition(":")[0].endswith(GCS_HOSTS)
-        total_s = 2 * self._stall_s + ((sink.result.size or 0) - sink.size) / LEAST_BYTES_PER_S
+        total_s = 2 * self._stall_s + (sink.listed_bytes - sink.size) / LEAST_BYTES_PER_S
         curl, wanted = self.curl, (gzip, sink.size, math.ceil(min(total_s, LONGEST_TRANSFER_S)))
         curl.setopt(pycurl.URL, location.url)
         if wanted != self._set:

@@ -98,8 +98,8 @@ class InlineBeside:
     def end(self) -> None:
         self._no_more = True
 
-    def take(self) -> list[Any]:
-        if not self._begun:
+    def take(self, *, wait: bool = True) -> list[Any]:
+        if not self._begun or not wait:
             return []
         for answer in self._working:
             self.pending -= 1

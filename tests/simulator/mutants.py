@@ -188,12 +188,12 @@ MUTANTS = (
     _mutant(
         "what is in quarantine is acknowledged",
         (
-            "ingest.store:_quarantine",
-            "    report.reject(open_)\n",
-            "    report.reject(open_)\n    run.client.send_acknowledgements([item.result_id for item in open_])\n",
+            "ingest.store:_Storing.quarantine",
+            "        report.reject(open_)\n",
+            "        report.reject(open_)\n        run.client.send_acknowledgements([item.result_id for item in open_])\n",
         ),
     ),
-    _mutant("what cannot be proven is dropped", ("ingest.store:_quarantine", "if not rejected:", "if True:")),
+    _mutant("what cannot be proven is dropped", ("ingest.store:_Storing.quarantine", "if not rejected:", "if True:")),
     _mutant(
         "nothing is subtracted",
         ("partition:Partition.missing", "pc.and_not(first_occurrences(keys), stored)", "first_occurrences(keys)"),

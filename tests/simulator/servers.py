@@ -1,6 +1,7 @@
 """The API and its contents as a model in memory, with everything that servers do wrong. Pure but for chance.
 
-`SimulatedApi` stands where `HttpExchange` does, `SimulatedContents` where `SignedUrlStore` does: one method each.
+`SimulatedApi` stands where `HttpExchange` does, `SimulatedContents` where `SignedUrlStore` does: one method each;
+`SimulatedBulk` where `BulkFetch` does.
 """
 
 from __future__ import annotations
@@ -10,12 +11,18 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from ricloud_connector import wire
-from ricloud_connector.errors import ApiUnavailable
+from ricloud_connector.bulk_fetch import Taken
+from ricloud_connector.errors import ApiUnavailable, ContentError
+from ricloud_connector.listed import Listed
 from ricloud_connector.location import HttpLocation
+from ricloud_connector.model import Content, Result
+from ricloud_connector.parts import Contents, joined
+from ricloud_connector.sink import Sink
 from ricloud_connector.stores import Remedy, Transfer, TransferFault
 from tests.simulator.processes import Stage
 
@@ -266,3 +273,55 @@ def _ok(document: Any) -> Answer:
 
 def _error(status: int, code: str, params: dict[str, str] | None = None) -> Answer:
     return status, {}, json.dumps({"error": code, "message": code, **({"params": params} if params else {})}).encode()
+
+
+class SimulatedBulk:
+    """Stands where `BulkFetch` does: takes on what chance says, and brings some of it whenever it is asked.
+
+    Contents pass through a sink here, as they do in its process; what does not come as it should is left to others.
+    """
+
+    def __init__(self, contents: SimulatedContents, stage: Stage, folder: Path) -> None:
+        self._contents, self._stage, self._folder = contents, stage, folder
+        self._taken_on: list[Result] = []
+
+    @property
+    def pending(self) -> int:
+        return len(self._taken_on)
+
+    def put(self, listed: Listed, *, alone: bool) -> list[Result]:
+        rng, results = self._stage.rng, listed.results()
+        share = rng.choice([0.0, 0.5, 1.0])
+        mine = [result.signed_url is not None and rng.random() < share for result in results]
+        self._taken_on += [result for result, taken in zip(results, mine, strict=True) if taken]
+        return [result for result, taken in zip(results, mine, strict=True) if not taken]
+
+    def take(self) -> Taken:
+        rng = self._stage.rng
+        number = rng.randrange(1, len(self._taken_on) + 1)
+        some = [self._taken_on.pop(rng.randrange(len(self._taken_on))) for _ in range(number)]
+        came, left = list[Content](), list[Result]()
+        for result in some:
+            content = self._fetch(result)
+            came.append(content) if content is not None else left.append(result)
+        if not came:
+            return Taken(left=left)
+        bodies = [content.body for content in came]
+        body = joined(b"".join(bodies), [*map(len, bodies)])
+        return Taken(
+            Contents(Listed.of([content.result for content in came]), [content.sha256 for content in came], body), left
+        )
+
+    def _fetch(self, result: Result) -> Content | None:
+        assert result.signed_url is not None
+        sink = Sink(result, self._folder)
+        location = HttpLocation(result.signed_url.url, CONTENT_HOST, trusted=True)
+        ((_, fault),) = self._contents.transfer([Transfer(location, sink)])
+        try:
+            content = None if fault is not None or sink.fault is not None else sink.finish()
+        except ContentError:
+            content = None
+        return content if isinstance(content, Content) and isinstance(content.body, bytes) else None
+
+    def drop(self) -> None:
+        self._taken_on.clear()

@@ -25,7 +25,7 @@ from tests.simulator.disks import SimulatedKernel
 from tests.simulator.objects import SimulatedObjects
 from tests.simulator.oracle import Oracle, Violation
 from tests.simulator.processes import Death, Process, Stage
-from tests.simulator.servers import CONTENT_HOST, Published, SimulatedApi, SimulatedContents
+from tests.simulator.servers import CONTENT_HOST, Published, SimulatedApi, SimulatedBulk, SimulatedContents
 
 POLICY = Policy(content_hosts=frozenset({CONTENT_HOST}))
 ORIGIN = "https://api.test"
@@ -105,7 +105,8 @@ class World:
                 sleep=stage.sleep,
                 clock=stage.clock,
             )
-            run = Run(client, lake, fetcher, process.name, now=self.now, sleep=stage.sleep)
+            bulk = SimulatedBulk(self.contents, stage, self.base)
+            run = Run(client, lake, fetcher, process.name, now=self.now, sleep=stage.sleep, bulk=bulk)  # type: ignore[arg-type]
             spans = [(day, Window.of_day(day)) for day in days]
             if halves:
                 reports = [*store_results(run, spans), *acknowledge_results(run, spans)]
