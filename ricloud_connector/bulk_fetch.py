@@ -31,7 +31,7 @@ FROM_RESULTS = 4_000
 
 SMALL_BYTES = 128 * 1024
 ORDERED_TOGETHER = 1_000
-ANSWERS_AHEAD = 8  # each about 1 MiB
+ANSWERS_AHEAD = 3  # each about 1 MiB
 PIPE_BYTES = 1024 * 1024
 REST_RESULTS = 10_000  # that others fetch, after a host that did not answer
 LOOK_AGAIN_S = 0.02

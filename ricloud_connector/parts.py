@@ -1,7 +1,7 @@
 """One Parquet file of the lake as it is written, in staging. I/O: local files.
 
 Parts of the contents dataset are made for bytes: one row is a chunk of at most 8 MiB, a row group holds one, or as many as
-stay within 4 MiB, so that reading one is cheap, `content` has neither dictionary nor statistics. Every page has a checksum.
+stay within 2 MiB, so that reading one is cheap, `content` has neither dictionary nor statistics. Every page has a checksum.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ricloud_connector.model import CHUNK_BYTES, Content, Result
 from ricloud_connector.part_reader import fingerprint, plain_columns
 from ricloud_connector.schemas import CONTENTS, Dataset
 
-ROW_GROUP_BYTES = 4 * 1024 * 1024
+ROW_GROUP_BYTES = 2 * 1024 * 1024
 ROW_GROUP_ROWS = 10_000
 ZSTD_LEVEL = 1
 SAMPLES, SAMPLE_BYTES = 16, 8 * 1024

@@ -22,7 +22,7 @@ from ricloud_connector.records.documents import Document, Documents
 from ricloud_connector.records.fitting import EXACT, as_moments
 from ricloud_connector.records.rows import meta_arrays, schema_of
 
-BLOCK_BYTES = 512 * 1024
+BLOCK_BYTES = 1024 * 1024
 """What one core reads at a time."""
 
 DOUBTED_BYTES = 64 * 1024

@@ -3,7 +3,7 @@
 Nothing here asks the API, and nothing that a document holds can fail a run: a document without rows is written to the
 quarantine dataset with a reason `records_...`, its content stays stored, and the others go on. A records file is named by
 the contents part that it was derived from, so that deriving it again changes nothing. Memory holds a row group of contents,
-a few MiB of documents as Python's objects (of a large one a piece of it: `cutting.py`), and 32 MiB as columns.
+a few MiB of documents as Python's objects (of a large one a piece of it: `cutting.py`), and 16 MiB as columns.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
-
-import pyarrow as pa
 
 from ricloud_connector import overlap
 from ricloud_connector.lake import Lake
@@ -95,7 +93,6 @@ class _Work:
 
 def _derive_part(work: _Work, derived: Derived) -> None:
     faults: list[Rejection] = []
-    pa.default_memory_pool().release_unused()  # what storing has left over comes first
     with ExitStack() as stack:
         opened = OpenRecords(work.lake, work.day, work.at, work.contracts)
         stack.callback(opened.close)

@@ -27,10 +27,10 @@ from ricloud_connector.records.part import MANY_CELLS, Group, RecordsPart
 from ricloud_connector.records.portions import MAX_CELLS, TooManyCells, check_cells, few_cells, split
 from ricloud_connector.records.rows import Built, Source, build_table
 
-FLUSH_BYTES = 8 * 1024 * 1024
+FLUSH_BYTES = 4 * 1024 * 1024
 """Bytes of JSON, of all feeds of a part together, that become row groups."""
 
-BATCH_BYTES = 3 * 1024 * 1024
+BATCH_BYTES = 2 * 1024 * 1024
 """Bytes of one feed's JSON that Arrow reads at once."""
 
 DECIDE_BYTES = 4 * 1024 * 1024
@@ -116,7 +116,6 @@ class OpenRecords:
     def _hand_over(self) -> None:
         """Have what was built written; waits for what was handed over before."""
         groups = [(part, group) for _, part, _ in self._feeds.values() if (group := part.take_group())]
-        pa.default_memory_pool().release_unused()  # which it would keep for a while, and take more meanwhile
         self._written.result()  # not more than one group of each waits
         self._written = self._pen.submit(_write, groups, pause=len(self._feeds) > FILES_OPEN)
         self._cells = 0

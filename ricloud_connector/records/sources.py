@@ -35,11 +35,11 @@ def documents_of(
     Appends to `faults` what is too large.
     """
     whole = contents.whole_results()
-    wanted = whole.filter(pc.equal(whole.column("part"), part.number)).column("result_id").combine_chunks()
-    seen, polls = np.zeros(len(wanted), np.bool_), None
-    for rows in read_chosen(lake.storage.open(part), CONTENTS, lambda facts: _last_chunks(facts, wanted)):
-        polls = _polls(lake, day, wanted) if polls is None else polls
-        places = pc.index_in(rows.column("result_id"), value_set=wanted).to_numpy()
+    wanted = _Wanted(whole.filter(pc.equal(whole.column("part"), part.number)).column("result_id").combine_chunks())
+    seen, polls = np.zeros(len(wanted.ids), np.bool_), None
+    for rows in read_chosen(lake.storage.open(part), CONTENTS, wanted.choose):
+        polls = _polls(lake, day, wanted.ids) if polls is None else polls
+        places = wanted.places
         first = np.zeros(len(places), np.bool_)
         first[np.unique(places, return_index=True)[1]] = True
         fresh = first & ~seen[places]  # a chunk may be stored twice
@@ -49,6 +49,32 @@ def documents_of(
         yield documents.where(pc.and_(small, _plausible(documents)))
         for large in documents.where(pc.invert(small)):
             yield from _large(contents, large, faults)
+
+
+class _Wanted:
+    """The ids of a part's whole results, as they stand in it. `places` are those of the rows that were chosen last."""
+
+    def __init__(self, ids: pa.Array) -> None:
+        self.ids = ids
+        self.places = np.zeros(0, np.int64)
+        self._next = 0
+        self._each_once = pc.count_distinct(ids).as_py() == len(ids)
+
+    def choose(self, facts: pa.Table) -> pa.Array:
+        """For each chunk whether it ends a content that is JSON, or of which nobody knows what it is."""
+        kind = pc.fill_null(pc.utf8_lower(facts.column("type")), "json")
+        last = pc.equal(pc.add(facts.column("chunk_index"), 1), facts.column("chunk_count"))
+        places = self._places_of(facts.column("result_id"))
+        chosen = pc.and_(pc.and_(pc.equal(kind, "json"), last), places.is_valid()).combine_chunks()
+        self.places = places.filter(chosen).to_numpy()
+        return chosen
+
+    def _places_of(self, ids: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Where each stands, null for others; without a search as long as nothing else stands in the part."""
+        start, self._next = self._next, self._next + len(ids)
+        if self._each_once and pa.chunked_array([self.ids.slice(start, len(ids))]).equals(ids):
+            return pa.chunked_array([pa.array(np.arange(start, self._next))])
+        return pc.index_in(ids, value_set=self.ids)
 
 
 def _documents(rows: pa.Table, polls: pa.Array) -> Documents:
@@ -79,14 +105,6 @@ def _large(contents: Partition, document: Document, faults: list[Rejection]) -> 
             faults.append(document.rejection(Fault("records_too_large", detail)))
     elif document.declared or looks_like_document(next(read(), b"")):
         yield document
-
-
-def _last_chunks(facts: pa.Table, wanted: pa.Array) -> pa.Array:
-    """For each chunk whether it ends a content that is JSON, or of which nobody knows what it is."""
-    kind = pc.fill_null(pc.utf8_lower(facts.column("type")), "json")
-    last = pc.equal(pc.add(facts.column("chunk_index"), 1), facts.column("chunk_count"))
-    chosen = pc.and_(pc.and_(pc.equal(kind, "json"), last), pc.is_in(facts.column("result_id"), value_set=wanted))
-    return chosen.combine_chunks()
 
 
 def _polls(lake: Lake, day: date, wanted: pa.Array) -> pa.Array:
