@@ -49,6 +49,7 @@ LAYERS = [
     {"ingest", "reconcile", "session", "audit", "ledger", "doctor", "records"},
     {"read", "report", "lake_commands", "dagster", "emulator", "demo", "project"},
     {"cli"},
+    {"__main__"},
 ]
 PURE = LAYERS[0] | LAYERS[1]
 PURE_OF_RECORDS = {"document", "documents", "columns", "cutting", "fitting", "rows", "bulk", "known"}

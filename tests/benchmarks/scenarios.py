@@ -101,12 +101,12 @@ class Bench:
                 print(f"  {row.scenario}: {row.name}: {row.costs[-1].wall_s:.2f} s", flush=True)
         return list(rows)
 
-    def ours(self, servers: Servers, results: int, *options: str, days: int = 1) -> Cost:
+    def ours(self, servers: Servers, results: int, *options: str, days: int = 1, together: bool = False) -> Cost:
         """The command itself, with everything that it does."""
         servers.reset()
         with self.folder() as lake:
             command = [*ingest_command(), "--since", str(DAY), "--until", str(DAY + timedelta(days=days)), *options]
-            cost = run(command, servers.environment(lake))
+            cost = run(command, servers.environment(lake), together=together)
         assert servers.stats()["acknowledged"] == results, servers.stats()
         return cost
 
@@ -151,7 +151,8 @@ def small(bench: Bench) -> list[Row]:
         rows = [
             ours,
             Row(name, "ricloud-connector ingest --no-records", sizes.small),
-            Row(name, "vendor's client, md5, rows by pandas", sizes.vendor),
+            Row(name, "vendor's client, md5, rows by pandas, result by result", sizes.vendor),
+            Row(name, "vendor's client, md5, rows by pandas, page by page", sizes.vendor),
             Row(name, "vendor's client, md5, contents only", sizes.vendor),
             Row(name, "curl --parallel 64 into md5sum (limit)", sizes.small),
         ]
@@ -159,7 +160,8 @@ def small(bench: Bench) -> list[Row]:
             [
                 lambda: bench.ours(servers, sizes.small),
                 lambda: bench.ours(servers, sizes.small, "--no-records"),
-                lambda: bench.vendor(servers, "full", sizes.vendor),
+                lambda: bench.vendor(servers, "each", sizes.vendor),
+                lambda: bench.vendor(servers, "pages", sizes.vendor),
                 lambda: bench.vendor(servers, "contents", sizes.vendor),
                 lambda: bench.tool(f"curl -sS -Z --parallel-max {IN_FLIGHT} --config {urls} | md5sum"),
             ],
@@ -182,12 +184,12 @@ def late(bench: Bench) -> list[Row]:
         return bench.turns(
             [
                 lambda: bench.ours(servers, sizes.small),
-                lambda: bench.vendor(servers, "full", sizes.vendor_late),
+                lambda: bench.vendor(servers, "pages", sizes.vendor_late),
                 lambda: bench.tool(f"curl -sS -Z --parallel-max {IN_FLIGHT} --config {urls} | md5sum"),
             ],
             [
                 Row(name, "ricloud-connector ingest", sizes.small),
-                Row(name, "vendor's client, md5, rows by pandas", sizes.vendor_late),
+                Row(name, "vendor's client, md5, rows by pandas, page by page", sizes.vendor_late),
                 Row(name, "curl --parallel 64 into md5sum (limit)", sizes.small),
             ],
         )
@@ -296,17 +298,17 @@ def _growth(bench: Bench, copies: int) -> Row:
 
 
 def memory(bench: Bench) -> list[Row]:
-    """Peak memory over the number of results, listed and stored, and for one huge content."""
+    """Peak memory of all processes over the number of results, listed and stored, and for one huge content."""
     rows = []
     for count in bench.sizes.memory:
         with memory_folder() as root, running(make_feeds(root, count)) as servers:
-            rows.append(Row("memory", f"{count:,} contents of 4 KiB", count, [bench.ours(servers, count)]))
+            rows.append(Row("memory", f"{count:,} contents of 4 KiB", count, [bench.ours(servers, count, together=True)]))
     gib = bench.sizes.huge_gib
     with bench.folder() as root:
         root.mkdir(mode=0o755)
         root.parent.chmod(0o755)
         with running(make_huge(root, gib * 1024 * MIB)) as servers:
-            rows.append(Row("memory", f"one content of {gib} GiB", 1, [bench.ours(servers, 1)]))
+            rows.append(Row("memory", f"one content of {gib} GiB", 1, [bench.ours(servers, 1, together=True)]))
     return rows
 
 
