@@ -99,6 +99,13 @@ class Listed:
         return self._ids
 
     @property
+    def all_ids(self) -> pa.Array:
+        """Those of the results, then those of the rejections."""
+        rejected = [item.result_id for item in self.rejections]
+        ids = self.column("id")
+        return pa.concat_arrays([ids, pa.array(rejected, _TEXT)]) if rejected else ids
+
+    @property
     def byte_size(self) -> int:
         """Of all results together, as listed."""
         return sum(size or 0 for size in self.column("size").to_pylist())  # Arrow's sum would begin anew at 2 ** 63
@@ -151,11 +158,14 @@ class Listed:
 
     def each_once(self) -> Listed:
         """Of results with one id the last; of rejections likewise, where no result has that id."""
-        last = dict(zip(self.ids, range(len(self.created)), strict=True))
-        results = self if len(last) == len(self.created) else self.take(sorted(last.values()))
+        ids, results = self.column("id"), self
+        if pc.count_distinct(ids).as_py() < len(ids):
+            last = dict(zip(self.ids, range(len(self.created)), strict=True))
+            results = self.take(sorted(last.values()))
         if not self.rejections:
             return results
-        rejected = {item.result_id: item for item in self.rejections if item.result_id not in last}
+        found = set(self.ids)
+        rejected = {item.result_id: item for item in self.rejections if item.result_id not in found}
         return Listed(results.facts, rejected.values())
 
     def without(self, ids: Collection[str]) -> Listed:

@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ricloud_connector.errors import ApiRefused, UntrustedAnswer
 from ricloud_connector.listed import Listed, micros
@@ -28,6 +30,7 @@ PAGES_REMEMBERED = 3  # items that move to a neighbouring page while the list is
 ENOUGH_ITEMS = 20
 SLACK = timedelta(hours=1)
 _SLACK = SLACK // timedelta(microseconds=1)
+_NO_IDS = pa.nulls(0, pa.string())
 _LATEST = micros(datetime.max.replace(tzinfo=UTC))
 
 
@@ -82,12 +85,13 @@ class Listing:
 
     def _walk(self) -> Iterator[Listed]:
         cursor, cursors, empty_pages = self.cursor, set[str](), 0
-        recent: list[set[str]] = []
+        recent: list[pa.Array] = []
         order = _Order()
         while True:
             page = self._page(cursor)
-            ids = {*page.items.ids, *(rejection.result_id for rejection in page.items.rejections)}
-            fresh = page.items.each_once().without(set().union(*(ids & each for each in recent)))
+            ids = page.items.all_ids
+            known = pc.is_in(ids, value_set=pa.concat_arrays([_NO_IDS, *recent]))
+            fresh = page.items.each_once().without(set(ids.filter(known).to_pylist()))
             recent = [*recent[1 - PAGES_REMEMBERED :], ids]
             self.cursor = page.cursor if page.has_more else None
             yield self._belonging(fresh)

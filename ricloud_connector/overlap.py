@@ -49,10 +49,10 @@ class ahead(Generic[T]):  # noqa: N801  # reads as a verb: for page in ahead(pag
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def stop(self) -> None:
+    def stop(self, longest_s: float | None = None) -> None:
         """Stop the thread at its next item and wait for it; nothing more comes. Safe to call again."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(longest_s)
 
     def __iter__(self) -> Iterator[T]:
         while True:

@@ -107,7 +107,7 @@ def chunks_of(groups: Iterable[pa.Table], name: str) -> Iterator[StoredChunks]:
     """
     for group in groups:
         for batch in group.to_batches():
-            offsets, data = _spans(batch.column("content"))
+            offsets, data = spans(batch.column("content"))
             try:
                 facts = {name: batch.column(name).to_pylist() for name in _CHUNK_FACTS}
             except UnicodeDecodeError as error:
@@ -131,7 +131,7 @@ def fingerprint(rows: pa.Table) -> bytes:
             digest.update(pc.is_null(column).cast(pa.uint8()).to_numpy())
             column = pc.fill_null(column, "" if is_text else 0)
         if is_text:
-            offsets, data = _spans(column)
+            offsets, data = spans(column)
             digest.update(offsets[1:] - offsets[:-1])
             digest.update(data[offsets[0] : offsets[-1]])
         else:
@@ -144,7 +144,7 @@ def plain_columns(schema: pa.Schema) -> list[str]:
     return [name for name in schema.names if name != "content"]
 
 
-def _spans(array: pa.Array) -> tuple[Any, memoryview]:
+def spans(array: pa.Array) -> tuple[Any, memoryview]:
     """Of an array of strings or bytes, the offsets of its values, one more than there are, and what they point into."""
     _, offsets, data = array.buffers()
     found = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1]

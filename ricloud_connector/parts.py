@@ -22,7 +22,7 @@ from ricloud_connector.disk import discard
 from ricloud_connector.errors import LakeError
 from ricloud_connector.listed import Listed
 from ricloud_connector.model import CHUNK_BYTES, Content, Result
-from ricloud_connector.part_reader import fingerprint, plain_columns
+from ricloud_connector.part_reader import fingerprint, plain_columns, spans
 from ricloud_connector.schemas import CONTENTS, Dataset
 
 ROW_GROUP_BYTES = 2 * 1024 * 1024
@@ -65,6 +65,12 @@ class Contents:
     listed: Listed
     sha256s: list[str]
     body: pa.Array = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes, of all of them."""
+        offsets, _ = spans(self.body)
+        return int(offsets[-1] - offsets[0])
 
     def slice(self, start: int, stop: int) -> Contents:
         """Some of them; all of them are these themselves."""
@@ -153,11 +159,11 @@ class ContentsWriter:
 
     def add_whole(self, contents: Contents) -> None:
         """Append contents that are a chunk each."""
-        if self._whole_bytes + contents.body.nbytes > ROW_GROUP_BYTES:
-            self._write_whole()
+        if self._whole_bytes + contents.size > ROW_GROUP_BYTES:
+            self.flush()  # also the last chunk of a content whose first ones are written: nothing may stand between them
         self._writer.md5s.update(zip(contents.sha256s, contents.listed.column("checksum").to_pylist(), strict=True))
         self._whole.append(whole_rows(contents))
-        self._whole_bytes += contents.body.nbytes
+        self._whole_bytes += contents.size
 
     def add(self, content: Content) -> None:
         """Append one content, chunk by chunk; a staging file is read in chunks and then removed."""

@@ -53,8 +53,15 @@ def open_run(
     lake = Lake(settings.lake, origin=settings.origin, run_id=run_id, scratch=settings.staging)
     client = open_client(settings)
     concurrency, stall_s, proxy = settings.concurrency, settings.stall_s, settings.proxy
-    bulk = BulkFetch(settings.policy, concurrency=concurrency, stall_s=stall_s, proxy=proxy)
-    http = SignedUrlStore(concurrency=concurrency, stall_s=stall_s, proxy=proxy, beside=lambda: bulk.in_flight)
+    http = SignedUrlStore(concurrency=concurrency, stall_s=stall_s, proxy=proxy, beside=lambda: bulk.reserved)
+    bulk = BulkFetch(
+        settings.policy,
+        concurrency=concurrency,
+        stall_s=stall_s,
+        proxy=proxy,
+        others=lambda: http.in_flight,
+        throttled=http.slow_down,
+    )
     local = LocalStore(settings.policy.local_root) if settings.policy.local_root else None
     bucket = BucketStore(Buckets(settings.cloud, stall_s=settings.stall_s)) if settings.policy.reads_buckets else None
     try:
@@ -71,5 +78,7 @@ def open_run(
                 run.progress = progress
             yield run
     finally:
-        bulk.close()
-        http.close()
+        try:
+            bulk.close()
+        finally:
+            http.close()

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,10 +18,16 @@ import pytest
 
 from ricloud_connector import bulk_fetch
 from ricloud_connector.bulk_fetch import BulkFetch
+from ricloud_connector.ingest.open_parts import OpenParts
 from ricloud_connector.listed import Listed
 from ricloud_connector.location import Policy
 from ricloud_connector.model import Result, SignedUrl
+from ricloud_connector.parts import Contents, joined
+from ricloud_connector.readback import read_back
+from ricloud_connector.schemas import CONTENTS
+from ricloud_connector.stores.worker import DOWN_AFTER, Order
 from tests.hostile_server import CLOSE, HANG, HostileServer, Request, Steps, head, reply
+from tests.lakes import DAY, content_of, opened_lake, proven
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 BODIES = {f"r{number}": f"content {number} ".encode() * (number % 40) for number in range(1_500)}
@@ -61,7 +68,7 @@ def fetched(bulk: BulkFetch, *results: Sequence[Result], within_s: float = 30) -
         left += [result.id for result in bulk.put(Listed.of(some), alone=True)]
     while bulk.pending:
         assert time.monotonic() < deadline, bulk.pending
-        taken = bulk.take()
+        taken = bulk.take(alone=True)
         left += [result.id for result in taken.left]
         if taken.contents is not None:
             bodies = taken.contents.body.to_pylist()
@@ -129,9 +136,31 @@ def test_fault_013_a_host_that_does_not_answer_is_left_at_once_and_for_a_while()
         started = time.monotonic()
         found, left = fetched(bulk, results, within_s=15)
         assert (found, len(left)) == ({}, len(results))
-        assert len(host.requests) <= 2 * 4
+        assert len(host.requests) <= 4 * DOWN_AFTER
         assert fetched(bulk, results[:50]) == ({}, [result.id for result in results[:50]])
         assert time.monotonic() - started < 15
+
+
+def test_fault_013_a_host_that_breaks_now_and_then_costs_only_what_broke():
+    def serve(request: Request) -> Steps:
+        body = BODIES[request.target.rpartition("/")[2].partition("?")[0]]
+        return [head(200, {}, len(body)) + body[:-1], CLOSE] if len(body) % 13 == 1 else reply(200, {}, body)
+
+    with HostileServer(serve) as host, closing(bulk_for(host)) as bulk:
+        found, left = fetched(bulk, results_at(host.url, BODIES))
+        assert found == {name: body for name, body in BODIES.items() if len(body) % 13 != 1}
+        assert len(left) > 50
+
+
+def test_fault_076_a_host_that_asks_to_slow_down_is_left_to_those_who_can_and_they_are_told():
+    told: list[int] = []
+    replies = [reply(200, {}, BODIES["r1"])] * 20 + [reply(429, {"Retry-After": "3"})]
+    with HostileServer(*replies) as host, closing(bulk_for(host, concurrency=4, throttled=told.append)) as bulk:
+        some = {f"r{number}": BODIES["r1"] for number in range(500)}
+        found, left = fetched(bulk, results_at(host.url, some))
+        assert (len(found), len(left)) == (20, 480)
+        assert 1 <= sum(told) <= 4
+        assert len(host.requests) <= 24
 
 
 def test_fault_145_an_address_that_is_not_public_is_not_connected_to(host):
@@ -154,12 +183,12 @@ def test_a_process_that_dies_leaves_all_that_it_had_to_others(host):
         assert bulk._process is not None
         found = 0
         while not found:
-            taken = bulk.take()
+            taken = bulk.take(alone=True)
             found += len(taken.contents.listed) if taken.contents is not None else 0
         bulk._process.kill()
         left = 0
         while bulk.pending:
-            taken = bulk.take()
+            taken = bulk.take(alone=True)
             found += len(taken.contents.listed) if taken.contents is not None else 0
             left += len(taken.left)
         assert found + left == len(results)
@@ -186,17 +215,86 @@ def test_what_is_dropped_never_comes_and_another_process_goes_on(host):
         assert (list(found), left) == ([result.id for result in results[700:800]], []) or len(found) == 100
 
 
-def test_beside_others_it_takes_three_quarters_of_the_connections():
+@pytest.mark.parametrize(("alone", "others", "most"), [(True, 0, 8), (False, 2, 6), (False, 5, 3), (True, 1, 7)])
+def test_with_what_others_have_under_way_it_never_has_more_connections_than_allowed(alone: bool, others: int, most: int):
     def slowly(request: Request) -> Steps:
-        return [0.05, *served(request)]
+        return [0.02, *served(request)]
 
-    for alone, most in ((True, 8), (False, 6)):
-        with HostileServer(slowly) as host, closing(bulk_for(host, concurrency=8)) as bulk:
-            bulk.put(Listed.of(results_at(host.url, {name: BODIES[name] for name in list(BODIES)[:80]})), alone=alone)
-            assert bulk.in_flight == most
+    with HostileServer(slowly) as host, closing(bulk_for(host, concurrency=8, others=lambda: others)) as bulk:
+        bulk.put(Listed.of(results_at(host.url, {name: BODIES[name] for name in list(BODIES)[:120]})), alone=alone)
+        assert bulk.reserved == (8 if alone else 6)
+        while bulk.pending:
+            bulk.take(alone=alone)
+        assert host.connections == most
+        assert bulk.reserved == 0
+
+
+def test_where_others_have_all_connections_it_waits_until_they_leave_some(host):
+    under_way = 8
+    with closing(bulk_for(host, concurrency=8, others=lambda: under_way)) as bulk:
+        bulk.put(Listed.of(results_at(host.url, {"r1": BODIES["r1"]})), alone=False)
+        for _ in range(5):
+            assert bulk.take(alone=False).contents is None
+        assert host.connections == 0
+        under_way = 2
+        while bulk.pending:
+            bulk.take(alone=False)
+    assert host.connections == 1
+
+
+def test_what_came_is_not_held_back_while_others_wait():
+    def slowly(request: Request) -> Steps:
+        return [0.2, *served(request)]
+
+    with HostileServer(slowly) as host, closing(bulk_for(host, concurrency=2)) as bulk:
+        started = time.monotonic()
+        bulk.put(Listed.of(results_at(host.url, {name: BODIES[name] for name in list(BODIES)[:100]})), alone=True)
+        while bulk.take(alone=True).contents is None:
+            assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("odd", ["path", "site", "nothing", "frozen"])
+def test_however_python_was_started_it_works_or_leaves_everything(host, monkeypatch, tmp_path, odd):
+    results = results_at(host.url, {"r1": BODIES["r1"]})
+    if odd == "path":
+        (tmp_path / "pycurl.py").write_text("raise SystemExit(3)")
+        monkeypatch.chdir(tmp_path)  # where `python -c` would look first
+        monkeypatch.setattr(sys, "path", [*(path for path in sys.path if path), tmp_path, 7])
+    elif odd == "site":
+        (tmp_path / "sitecustomize.py").write_text("print('hooked', flush=True)")
+        monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    elif odd == "nothing":
+        monkeypatch.setattr(sys, "executable", None)
+    else:
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with closing(bulk_for(host)) as bulk:
+        left = bulk.put(Listed.of(results), alone=True)
+        if odd in ("nothing", "frozen"):
+            assert left == results
+        else:
+            assert left == []
             while bulk.pending:
-                bulk.take()
-            assert host.connections == most
+                taken = bulk.take(alone=True)
+                assert not taken.left
+            assert taken.contents is not None
+
+
+def test_an_answer_to_nothing_that_was_ordered_ends_the_process_and_loses_nothing(host, monkeypatch):
+    results = results_at(host.url, {name: BODIES[name] for name in ("r1", "r2", "r3")})
+    with closing(bulk_for(host)) as bulk:
+        bulk.put(Listed.of(results), alone=True)
+        assert bulk._answers is not None
+        true = bulk._answers.poll
+        monkeypatch.setattr(bulk._answers, "poll", lambda wait_s: (found := true(wait_s)) and replace(found, sizes=[7]))
+        left = list[str]()
+        while bulk.pending:
+            left += [result.id for result in bulk.take(alone=True).left]
+        assert left == ["r1", "r2", "r3"]
+
+
+def test_orders_and_answers_show_no_url_and_no_content(host):
+    assert "cafe1234" not in repr(Order(0, 0, ["https://h/x?sig=cafe1234"], [1], 8))
 
 
 def test_fault_150_the_process_has_neither_token_nor_url_in_what_others_can_see(host, monkeypatch):
@@ -243,5 +341,36 @@ def _runs(pid: int) -> bool:
 
 
 def test_the_process_loads_no_arrow():
-    code = "import sys, ricloud_connector.stores.worker; assert not {'pyarrow', 'numpy', 'httpx'} & set(sys.modules)"
+    code = "import sys, ricloud_connector.stores.worker; assert not {'pyarrow', 'numpy', 'httpx', 'orjson'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_contents_together_never_stand_between_the_chunks_of_another(tmp_path):
+    """Whatever comes before and after them: the part is proven, and read back, row after row."""
+    orders = ["mw", "wm", "mwm", "wwwmwww", "smwwwwwwsm", "mswms"]
+    with opened_lake(tmp_path / "lake") as lake, OpenParts(lake, DAY, run_id="run") as open_parts:
+        data: dict[str, bytes] = {}
+        for order in orders:
+            for place, kind in enumerate(order):
+                names = [f"{order}-{place}-{number}" for number in range(8 if kind == "w" else 1)]
+                size = {"m": 9 * 1024 * 1024, "w": 60_000, "s": 50}[kind]
+                some = {name: (name.encode() * size)[:size] for name in names}
+                data |= some
+                contents = [content_of(name, body) for name, body in some.items()]
+                if kind == "w":
+                    listed = Listed.of([content.result for content in contents])
+                    sha256s = [content.sha256 for content in contents]
+                    body = joined(b"".join(some.values()), [*map(len, some.values())])
+                    assert open_parts.add_contents(Contents(listed, sha256s, body)) == []
+                else:
+                    staged = tmp_path / names[0]
+                    staged.write_bytes(some[names[0]])
+                    content = replace(contents[0], body=staged) if kind == "m" else contents[0]
+                    assert open_parts.add_content(content) is None
+        open_parts.commit()
+        assert open_parts.new_contents == len(data)
+        partition = lake.scan(CONTENTS, DAY)
+        found: dict[str, object] = {}
+        for commit in read_back(partition, range(len(partition.parts))):
+            found |= commit.proven
+        assert found == proven(data)

@@ -39,6 +39,7 @@ from ricloud_connector.ingest import ingest_results
 from ricloud_connector.ingest.open_parts import OpenParts
 from ricloud_connector.ingest.run import DayReport
 from ricloud_connector.lake_commands import show_status, verify_lake
+from ricloud_connector.listed import Listed
 from ricloud_connector.model import Content, ObjectPath, Rejection, Window
 from ricloud_connector.read import list_data_types, read_content, read_records
 from ricloud_connector.readback import read_back
@@ -427,7 +428,7 @@ def test_a_content_whose_first_parts_are_there_is_completed_and_proven(place: Bu
         assert rejected is not None
         assert rejected.reason == "changed"
         with OpenParts(lake, DAY, run_id="run") as open_parts:
-            assert open_parts.stored(["large", "short"]) == {}
+            assert open_parts.stored(Listed.of([content_of(name, b"").result for name in ("large", "short")])) == {}
             assert open_parts.add_content(content_of("short", b"short")) is None
             rejected = open_parts.add_content(content_of("large", b"short"))
             assert rejected is not None, "one that fits into a part would be taken for stored, and never be acknowledged"

@@ -33,9 +33,11 @@ class Fetching:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._bulk is not None and self._bulk.pending:
-            self._bulk.drop()
-        self._each.__exit__(kind, error, trace)
+        try:
+            if self._bulk is not None and self._bulk.pending:
+                self._bulk.drop()
+        finally:
+            self._each.__exit__(kind, error, trace)
 
     @property
     def pending(self) -> int:
@@ -59,7 +61,7 @@ class Fetching:
     def take(self) -> Sequence[Outcome | Contents]:
         """Some of what came, as soon as there is any; nothing once all is taken. Raises: LakeError."""
         while self._bulk is not None and self._bulk.pending:
-            taken = self._bulk.take()
+            taken = self._bulk.take(alone=not self._each.pending)
             self._each.put(taken.left)
             found: list[Outcome | Contents] = [] if taken.contents is None else [taken.contents]
             if self._each.pending:

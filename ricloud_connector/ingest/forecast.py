@@ -71,8 +71,8 @@ class _Days:
             self._forecasts[day] = DayForecast(day)
             self._whole[day] = self._lake.scan(CONTENTS, day).whole_results()
             self._quarantine[day] = {row["result_id"] for row in open_quarantine(self._lake, day)}
-        found, ids = self._forecasts[day], [item.id for item in items if isinstance(item, Result)]
-        plan = plan_batch(Listed.of(items), whole_of(self._whole[day], ids), state=AVAILABLE)
+        found, listed = self._forecasts[day], Listed.of(items)
+        plan = plan_batch(listed, whole_of(self._whole[day], listed.column("id")), state=AVAILABLE)
         found.listed += len(items)
         found.fetch += len(plan.fetch)
         found.fetch_bytes += plan.fetch.byte_size

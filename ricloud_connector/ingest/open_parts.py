@@ -47,7 +47,7 @@ class _Pair:
     contents: PartWriter | None = None
     rows: ContentsWriter | None = None
     finished: StagedPart | None = None
-    seen: set[str] = field(default_factory=set)
+    seen: list[pa.Array] = field(default_factory=list)
     proven: dict[str, Proven] = field(default_factory=dict)
     bytes: int = 0
 
@@ -90,8 +90,8 @@ class OpenParts:
         self._teller.shutdown()
         self._open.abandon()
 
-    def stored(self, ids: list[str]) -> dict[str, Proven]:
-        """What the lake holds whole of these ids, or will with the next commit.
+    def stored(self, results: Listed) -> dict[str, Proven]:
+        """What the lake holds whole of these results, or will with the next commit, by their ids.
 
         Looked up once per commit: what others add meanwhile is subtracted when it comes to it.
         """
@@ -99,17 +99,18 @@ class OpenParts:
             partition = self._lake.scan(CONTENTS, self._day)
             self._whole = partition.whole_results()
             self._begun = partition.begun_results(self._whole)
-        found = whole_of(self._whole, ids)
+        found = whole_of(self._whole, results.column("id"))
         for proven in (self._closed.proven, self._open.proven):
-            found |= {result_id: proven[result_id] for result_id in proven.keys() & ids}
+            if proven:
+                found |= {result_id: proven[result_id] for result_id in proven.keys() & results.ids}
         return found
 
     def add_results(self, results: Listed, seen_at: datetime) -> None:
         """Add a row for each result that has none yet."""
-        seen, closed = self._open.seen, self._closed.seen
-        fresh = results
-        if not (seen.isdisjoint(results.ids) and closed.isdisjoint(results.ids)):
-            fresh = results.where(lambda result_id: result_id not in seen and result_id not in closed, "id")
+        fresh, seen = results, [*self._closed.seen, *self._open.seen]
+        if seen:
+            known = pc.is_in(results.column("id"), value_set=pa.concat_arrays(seen))
+            fresh = results.filter(pc.invert(known)) if known.true_count else results
         rows = result_rows(fresh, run_id=self._run_id, seen_at=seen_at)
         if self._known is None:
             self._known = self._lake.scan(RESULTS, self._day)
@@ -119,7 +120,7 @@ class OpenParts:
             if pair.results is None:
                 pair.results = self._lake.writer(RESULTS)
             pair.results.write(rows)
-            pair.seen.update(fresh.ids if rows.num_rows == len(fresh) else rows.column("id").to_pylist())
+            pair.seen += rows.column("id").chunks
 
     def add_content(self, content: Content | ContentPart) -> Rejection | None:
         """Add a proven content, after closing what is there where the file would become too large.
@@ -152,10 +153,10 @@ class OpenParts:
             return contents.listed.results()
         added, count = 0, len(contents.body)
         while added < count:
-            pair, rows = self._with_room(contents.body[added:].nbytes)
+            pair, rows = self._with_room(contents.size)
             some = contents.slice(added, min(count, added + max(1, PART_ROWS - len(pair.proven))))
             rows.add_whole(some)
-            pair.bytes += some.body.nbytes
+            pair.bytes += some.size
             md5s, sizes = (some.listed.column(name).to_pylist() for name in ("checksum", "size"))
             pair.proven.update(zip(some.listed.ids, map(Proven, md5s, sizes), strict=True))
             added += len(some.body)
@@ -181,7 +182,7 @@ class OpenParts:
         self._settle()
         proven = {result.id: Proven(result.checksum or "", result.size or 0)}
         large = _Pair(results=self._open.results, seen=self._open.seen, finished=part, proven=proven)
-        self._open.results, self._open.seen = None, set()
+        self._open.results, self._open.seen = None, []
         self._begin(large)
         return None
 
@@ -272,10 +273,10 @@ class OpenParts:
             told.result()
 
 
-def whole_of(whole: pa.Table, ids: list[str]) -> dict[str, Proven]:
+def whole_of(whole: pa.Table, ids: pa.Array) -> dict[str, Proven]:
     """Of a table of whole results, the md5 and size of these ids."""
     if not whole.num_rows:
         return {}
-    whole = whole.filter(pc.is_in(whole.column("result_id"), value_set=pa.array(ids, pa.string())))
+    whole = whole.filter(pc.is_in(whole.column("result_id"), value_set=ids))
     columns = [whole.column(name).to_pylist() for name in ("result_id", "checksum", "size")]
     return {result_id: Proven(checksum, size) for result_id, checksum, size in zip(*columns, strict=True)}

@@ -102,7 +102,7 @@ class _Storing:
                     if again := parts.add_contents(outcome):
                         fetching.put_each(again)
                     else:
-                        report.count_fetched(len(outcome.body), outcome.body.nbytes)
+                        report.count_fetched(len(outcome.body), outcome.size)
                 elif isinstance(outcome, Content | ContentPart):
                     if (changed := parts.add_content(outcome)) is not None and state == AVAILABLE:
                         self._rejected.append(changed)
@@ -139,7 +139,7 @@ class _Storing:
             return
         run, report = self._run, self._report
         whole = run.lake.scan(CONTENTS, self._listed.day).whole_results()
-        stored = whole_of(whole, [id_of(rejection) for rejection in rejected])
+        stored = whole_of(whole, pa.array([id_of(rejection) for rejection in rejected], pa.string()))
         open_ = [item for item in rejected if stored.get(item.result_id) != Proven(item.checksum or "", item.size or 0)]
         report.already_stored += len(rejected) - len(open_)
         report.reject(open_)
@@ -189,7 +189,7 @@ def _dropping(outcomes: Iterable[Outcome | Contents]) -> Iterator[Iterator[Outco
 def _plan(run: Run, state: str, batch: Listed, parts: OpenParts) -> Plan:
     for organisation in batch.column("organisation").unique().to_pylist():
         run.lake.claim(organisation)
-    return plan_batch(batch, parts.stored(batch.ids), state=state)
+    return plan_batch(batch, parts.stored(batch), state=state)
 
 
 def _store_states(run: Run, listed: ListedDay, state: str, plan: Plan) -> None:

@@ -113,11 +113,11 @@ def _polls(lake: Lake, day: date, wanted: pa.Array) -> pa.Array:
     rows = 0
     for part in reversed(lake.scan(RESULTS, day).parts):
         for group in read_groups(lake.storage.open(part), RESULTS, ["id", "poll"]):
-            places = pc.index_in(group.column("id"), value_set=wanted).combine_chunks()
-            mine = pc.is_valid(places)
-            known[places.drop_null().to_numpy()] = rows + np.flatnonzero(mine.to_numpy(zero_copy_only=False))
-            polls += group.column("poll").chunks
-            rows += group.num_rows
+            places = pc.index_in(group.column("id"), value_set=wanted)
+            found = group.column("poll").filter(places.is_valid())
+            known[places.drop_null().to_numpy()] = np.arange(rows, rows + len(found))
+            polls += found.chunks
+            rows += len(found)
         if (known >= 0).all():
             break
     return pa.chunked_array(polls, pa.string()).take(pa.array(known, mask=known < 0)).combine_chunks()

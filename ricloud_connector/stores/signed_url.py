@@ -22,7 +22,7 @@ from ricloud_connector.stores import Remedy, Transfer, TransferFault
 CONNECT_TIMEOUT_S = 15
 LEAST_BYTES_PER_S = 10 * 1024
 LONGEST_TRANSFER_S = 1_000_000
-LOOK_AGAIN_S = 0.005  # for more to fetch, where there was none
+LOOK_AGAIN_S, LOOK_AGAIN_IDLE_S = 0.005, 0.02  # for more to fetch, where there was none
 
 # GCS decompresses objects that were stored as gzip unless asked for gzip; the checksum is that of the stored bytes.
 GCS_HOSTS = ("storage.googleapis.com", ".storage.googleapis.com")
@@ -46,6 +46,7 @@ class SignedUrlStore:
         self._concurrency, self._beside = concurrency, beside
         self._allowed = float(concurrency)
         self._multi = pycurl.CurlMulti()
+        self._busy: dict[int, _Slot] = {}
         self._idle = [_Slot(stall_s, proxy) for _ in range(concurrency)]
 
     def close(self) -> None:
@@ -54,7 +55,7 @@ class SignedUrlStore:
         self._multi.close()
 
     def transfer(self, transfers: Iterable[Transfer | None]) -> Iterator[tuple[Transfer, TransferFault | None]]:
-        waiting, busy = iter(transfers), dict[int, _Slot]()
+        waiting, busy = iter(transfers), self._busy
         exhausted = False
         try:
             while busy or not exhausted:
@@ -73,14 +74,28 @@ class SignedUrlStore:
                 ended = list(self._ended(busy))
                 yield from ended
                 if not ended:
-                    wait(self._multi, LOOK_AGAIN_S if starved else LONGEST_SLEEP_S)
+                    wait(self._multi, self._patience(starved))
         finally:
             for slot in list(busy.values()):  # the caller stopped early
                 self._release(slot, busy)
 
+    @property
+    def in_flight(self) -> int:
+        return len(self._busy)
+
+    def slow_down(self, answers: int) -> None:
+        """Start with less at once: so many answers to others have asked for it."""
+        self._allowed = max(1.0, self._allowed / 2 ** min(answers, 10))
+
     def _room(self) -> int:
         """How many may be under way now."""
-        return max(1, min(int(self._allowed), self._concurrency - self._beside()))
+        return min(int(self._allowed), self._concurrency - self._beside())
+
+    def _patience(self, starved: bool) -> float:
+        """How long to wait for sockets, before it is looked whether there is more to start, or room for it."""
+        if not self._busy:
+            return LOOK_AGAIN_IDLE_S
+        return LOOK_AGAIN_S if starved or self._beside() else LONGEST_SLEEP_S
 
     def _start(self, transfer: Transfer, busy: dict[int, _Slot]) -> None:
         slot = self._idle[-1]

@@ -158,7 +158,11 @@ MUTANTS = (
     ),
     _mutant(
         "results of one moment are taken for one",
-        ("listed:Listed.each_once", "zip(self.ids,", "zip(self.created.tolist(),"),
+        (
+            "listed:Listed.each_once",
+            "pc.count_distinct(ids).as_py() < len(ids):\n            last = dict(zip(self.ids,",
+            "True:\n            last = dict(zip(self.created.tolist(),",
+        ),
     ),
     _mutant("a window is closed at its end", ("listed:Listed.within", "self.created < until", "self.created <= until")),
     _mutant("the md5 is not compared", ("verify:check_content", "digest.md5 != result.checksum", "False")),
@@ -171,7 +175,7 @@ MUTANTS = (
         (
             "ingest.open_parts:OpenParts._add_part",
             "_Pair(results=self._open.results, seen=self._open.seen, finished=part, proven=proven)\n"
-            "        self._open.results, self._open.seen = None, set()\n",
+            "        self._open.results, self._open.seen = None, []\n",
             "_Pair(finished=part, proven=proven)\n",
         ),
     ),

@@ -296,7 +296,7 @@ class SimulatedBulk:
         self._taken_on += [result for result, taken in zip(results, mine, strict=True) if taken]
         return [result for result, taken in zip(results, mine, strict=True) if not taken]
 
-    def take(self) -> Taken:
+    def take(self, *, alone: bool) -> Taken:
         rng = self._stage.rng
         number = rng.randrange(1, len(self._taken_on) + 1)
         some = [self._taken_on.pop(rng.randrange(len(self._taken_on))) for _ in range(number)]
