@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -18,6 +19,7 @@ T = TypeVar("T")
 
 HANDED_OVER = 32  # at once: waking the consumer for each would cost more than the item
 HANDED_OVER_WEIGHT = 1024 * 1024
+LONGEST_HELD_S = 0.05  # where nothing more is to be done
 
 
 def pool(workers: int, name: str = "") -> Executor:
@@ -118,7 +120,8 @@ class beside(Generic[S, T]):  # noqa: N801  # reads as a verb: with beside(fetch
         self._work, self._weight, self._most, self._drop = work, weight, most, drop
         self._held: list[T] = []  # on their way to those that are ready
         self._incoming, self._ready = deque[S](), deque[tuple[list[T], int]]()
-        self._ready_weight = 0
+        self._ready_weight = self._held_weight = 0
+        self._handed_over_at = 0.0
         self._changed = threading.Condition()
         self._no_more = self._stopped = self._finished = False
         self._error: BaseException | None = None
@@ -174,10 +177,15 @@ class beside(Generic[S, T]):  # noqa: N801  # reads as a verb: with beside(fetch
                 if not self._incoming:  # looked at again: the last ones may have come in between
                     return
             else:
+                if self._held and time.monotonic() - self._handed_over_at > LONGEST_HELD_S and self._has_room:
+                    self._hand_over()
                 yield None
 
+    @property
+    def _has_room(self) -> bool:
+        return self._ready_weight < self._most
+
     def _run(self) -> None:
-        weight = 0
         try:
             working = self._work(self._items())
             try:
@@ -185,27 +193,27 @@ class beside(Generic[S, T]):  # noqa: N801  # reads as a verb: with beside(fetch
                     self._held.append(answer)
                     if self._stopped:
                         return
-                    weight += self._weight(answer)
-                    if len(self._held) >= HANDED_OVER or weight >= HANDED_OVER_WEIGHT:
-                        if not self._hand_over(weight):
-                            return
-                        weight = 0
+                    self._held_weight += self._weight(answer)
+                    enough = len(self._held) >= HANDED_OVER or self._held_weight >= HANDED_OVER_WEIGHT
+                    if enough and not self._hand_over():
+                        return
             finally:
                 close = getattr(working, "close", None)
                 if close is not None:
                     close()
         except BaseException as error:  # noqa: BLE001  # it is raised again, in the consumer's thread
             self._error = error
-        self._hand_over(weight, finished=True)
+        self._hand_over(finished=True)
 
-    def _hand_over(self, weight: int, *, finished: bool = False) -> bool:
+    def _hand_over(self, *, finished: bool = False) -> bool:
         """Let them be taken, when there is room. False where nobody will."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopped or self._ready_weight < self._most)
+            self._changed.wait_for(lambda: self._stopped or self._has_room)
             if self._held:
-                self._ready.append((self._held, weight))
-                self._ready_weight += weight
-                self._held = []
+                self._ready.append((self._held, self._held_weight))
+                self._ready_weight += self._held_weight
+                self._held, self._held_weight = [], 0
+            self._handed_over_at = time.monotonic()
             self._finished = finished
             self._changed.notify_all()
             return not self._stopped

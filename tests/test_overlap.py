@@ -31,6 +31,15 @@ def test_what_is_put_comes_out_once_and_in_order():
         assert working.take() == []
 
 
+def test_a_few_come_out_although_more_may_be_put():
+    with beside(doubled, lambda _: 1, 1000) as working:
+        working.put(range(5))
+        assert working.take() == [0, 2, 4, 6, 8]
+        assert working.take(wait=False) == []
+        working.put([7])
+        assert working.take() == [14]
+
+
 def test_where_nothing_is_put_no_thread_is_started():
     before = threading.active_count()
     with beside(doubled, lambda _: 1, 10) as working:
