@@ -8,6 +8,7 @@ process cannot be started or dies.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import pickle
 import subprocess
@@ -28,6 +29,8 @@ from ricloud_connector.location import Policy
 from ricloud_connector.model import Result
 from ricloud_connector.parts import Contents, joined
 from ricloud_connector.stores.worker import Answer, Order, Terms
+
+logger = logging.getLogger(__name__)
 
 STARTED_FROM, FROM_RESULTS = 1_000, 4_000
 """So many to fetch are worth a process. It is started beside the first ones, which somebody else fetches meanwhile."""
@@ -117,8 +120,8 @@ class BulkFetch:
             self._agree()
             answer = self._answers.poll(LOOK_AGAIN_S)
             return Taken() if answer is None else self._taken(answer)
-        except Exception:  # noqa: BLE001  # StopIteration and whatever unpickling raises: what it had is tried otherwise
-            return Taken(left=self._lost())
+        except Exception as error:  # noqa: BLE001  # StopIteration and whatever unpickling raises
+            return Taken(left=self._lost(error))
 
     def drop(self) -> None:
         """Forget what is under way: the process ends, and a later `put` starts another."""
@@ -146,9 +149,8 @@ class BulkFetch:
             try:
                 self._process = _start()
                 self._send(self._terms)
-            except (OSError, ValueError):
-                self._usable = False
-                self.drop()
+            except (OSError, ValueError) as error:
+                self._lost(error)
                 return False
             self._answers = overlap.ahead(_received(self._process), ANSWERS_AHEAD)
         return self._usable
@@ -187,18 +189,20 @@ class BulkFetch:
         places = answer.places + answer.failed
         if not ordered.waiting[places].all() or sum(answer.sizes) != len(answer.body):
             raise ValueError("an answer that does not fit what was ordered")
+        if answer.throttled:
+            self._throttled(answer.throttled)
         contents, wrong = _contents_of(ordered.listed, answer)
         left = ordered.listed.take(answer.failed).results() if answer.failed else []
         ordered.waiting[places] = False
         self.pending -= len(places)
         if not ordered.waiting.any():
             del self._ordered[answer.number]
-        if answer.throttled:
-            self._throttled(answer.throttled)
         return Taken(contents, left + wrong)
 
-    def _lost(self) -> list[Result]:
+    def _lost(self, error: Exception) -> list[Result]:
         """What the process had under way when it died. It is not started again."""
+        name = type(error).__name__
+        logger.warning("small contents are fetched one by one from now on: the process for them has ended (%s)", name)
         self._usable = False
         open_ = [(ordered.listed, np.flatnonzero(ordered.waiting).tolist()) for ordered in self._ordered.values()]
         self.drop()

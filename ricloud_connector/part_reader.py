@@ -91,12 +91,14 @@ def read_chosen(path: Source, dataset: Dataset, choose: Callable[[pa.Table], pa.
 
     Raises: UnreadablePart.
     """
-    names = dataset.schema.names
+    names, plain = dataset.schema.names, plain_columns(dataset.schema)
     with _opened(path, dataset, names) as parquet:
         for group in range(parquet.num_row_groups):
-            chosen = choose(parquet.read_row_group(group, columns=plain_columns(dataset.schema), use_threads=False))
+            facts = parquet.read_row_group(group, columns=plain, use_threads=False)
+            chosen = choose(facts)
             if chosen.true_count:
-                rows = parquet.read_row_group(group, columns=names, use_threads=False)
+                others = parquet.read_row_group(group, columns=[name for name in names if name not in plain], use_threads=False)
+                rows = pa.table([(facts if name in plain else others).column(name) for name in names], names)
                 yield rows if chosen.true_count == len(chosen) else rows.filter(chosen)
 
 

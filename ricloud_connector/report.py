@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ricloud_connector.errors import ApiError, ApiUnavailable, SettingsError, TokenRefused
-from ricloud_connector.ingest import DayReport, Run, days_of, ingest_results
+from ricloud_connector.ingest import DayReport, Run, days_of, ingest_results, store_results
 from ricloud_connector.ingest import Progress as OnProgress
 from ricloud_connector.ingest.listings import Day
 from ricloud_connector.model import Window
@@ -24,6 +24,8 @@ from ricloud_connector.settings import Settings
 logger = logging.getLogger(__name__)
 
 
+_NEWS = ("new", "new_result_rows", "quarantined", "failed", "acknowledged", "unconfirmed")
+
 Half = Callable[[Run, list[Day]], Iterator[DayReport]]
 
 
@@ -32,6 +34,12 @@ def ingest_with_progress(settings: Settings, window: Window, *, acknowledge: boo
     idle = "nothing new: all that is listed is stored" + (" and acknowledged" if acknowledge else "")
     ingest = partial(ingest_results, acknowledge=acknowledge, records=records)
     return run_with_progress(settings, days_of(window), ingest, idle=idle)
+
+
+def list_with_progress(settings: Settings, window: Window) -> int:
+    """Store what is listed, without contents, and tell of it; returns the exit status, as above."""
+    store = partial(store_results, contents=False)
+    return run_with_progress(settings, days_of(window), store, idle="nothing new: all that is listed has its row")
 
 
 def run_with_progress(settings: Settings, days: list[Day], half: Half, *, idle: str) -> int:
@@ -62,7 +70,7 @@ def run_with_progress(settings: Settings, days: list[Day], half: Half, *, idle: 
         if run.lake.other_origin is not None:
             faults.append(f"warning: the lake also holds results from {run.lake.other_origin}")
     _print(errors, faults)
-    if complete and not (total.new or total.quarantined or total.failed or total.acknowledged or total.unconfirmed):
+    if complete and not any(getattr(total, name) for name in _NEWS):
         console.print(idle)
     return 0 if complete else 1
 
@@ -78,7 +86,13 @@ def line_of(report: DayReport) -> str:
     """A day in one line of plain text."""
     megabytes = report.downloaded_bytes / 1e6
     acknowledged = f"{report.acknowledged + report.found_acknowledged} acknowledged"
-    if report.listed:
+    if (
+        report.listed
+        and report.new_result_rows
+        and not report.fetched + report.already_stored + report.quarantined + report.failed
+    ):
+        parts = [f"{report.day}: {report.listed} listed", f"{report.new_result_rows} new rows of them"]
+    elif report.listed:
         stored = (f"{report.new} stored ({megabytes:.1f} MB)", f"{report.already_stored} already stored")
         parts = [f"{report.day}: {report.listed} listed", *stored, acknowledged]
     else:
@@ -137,5 +151,5 @@ def _shown(console: Console) -> Iterator[OnProgress | None]:
 
 
 def _add(total: DayReport, report: DayReport) -> None:
-    for name in ("listed", "seconds", "new", "quarantined", "failed", "acknowledged", "unconfirmed"):
+    for name in ("listed", "seconds", *_NEWS):
         setattr(total, name, getattr(total, name) + getattr(report, name))

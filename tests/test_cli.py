@@ -162,6 +162,26 @@ def test_no_records_leaves_json_as_it_is_until_a_run_makes_rows_of_it(tmp_path):
         assert len(api.acknowledged) == 3
 
 
+def test_no_contents_stores_what_is_listed_and_leaves_the_rest_to_a_later_run(tmp_path):
+    with Emulator(results=0, days=1) as api:
+        for number in range(3):
+            api.add_result(content=b"%d" % number, date_created=datetime(2026, 11, 20, tzinfo=UTC))
+        settings = {**api.environment(), "RICLOUD_LAKE": str(tmp_path)}
+        listed = run_command("ingest", *DAY, "--no-contents", environment=settings)
+        assert (listed.returncode, listed.stderr) == (0, "")
+        assert "2026-11-20: 3 listed, 3 new rows of them" in listed.stdout
+        assert not api.acknowledged
+        assert not list(tmp_path.glob("data/contents/**/*.parquet"))
+        (part,) = tmp_path.glob("data/results/**/*.parquet")
+        assert pq.read_metadata(part).num_rows == 3
+        again = run_command("ingest", *DAY, "--no-contents", environment=settings)
+        assert again.returncode == 0
+        assert "nothing new: all that is listed has its row" in again.stdout
+        assert "3 stored" in run_command("ingest", *DAY, environment=settings).stdout
+        assert len(api.acknowledged) == 3
+        assert list(tmp_path.glob("data/results/**/*.parquet")) == [part]
+
+
 def test_help_teaches_and_version_is_told():
     assert "ricloud-connector ingest --since" in run_command("ingest", "--help").stdout
     assert run_command("--version").stdout.startswith("ricloud-connector")

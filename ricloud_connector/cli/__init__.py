@@ -20,7 +20,7 @@ from ricloud_connector.cli.lake import content, quarantine, results
 from ricloud_connector.cli.options import AS_JSON, MOMENT, window_of
 from ricloud_connector.cli.outlook import acknowledge, plan
 from ricloud_connector.errors import RicloudError, SettingsError, TokenRefused
-from ricloud_connector.report import ingest_with_progress
+from ricloud_connector.report import ingest_with_progress, list_with_progress
 from ricloud_connector.settings import Settings, lake_of
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of glibc's mallopt
@@ -55,7 +55,12 @@ def cli(debug: bool) -> None:
     default=True,
     help="Leave JSON results as they are: a later run over the same days makes rows of them.  [default: records]",
 )
-def ingest(since: datetime, until: datetime, acknowledge: bool, records: bool) -> None:
+@click.option(
+    "--contents/--no-contents",
+    default=True,
+    help="Store what the API says of each result, and fetch and acknowledge nothing: a later run does.  [default: contents]",
+)
+def ingest(since: datetime, until: datetime, acknowledge: bool, records: bool, contents: bool) -> None:
     """List, fetch, prove, commit and acknowledge the results created in [--since, --until).
 
     \b
@@ -63,6 +68,8 @@ def ingest(since: datetime, until: datetime, acknowledge: bool, records: bool) -
     """
     window = window_of(since, until)
     settings = Settings.from_environment(os.environ)
+    if not contents:
+        sys.exit(list_with_progress(settings, window))
     sys.exit(ingest_with_progress(settings, window, acknowledge=acknowledge, records=records))
 
 
@@ -189,6 +196,7 @@ def _manage_memory() -> None:
     """
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+    gc.enable()
     if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
         pa.set_memory_pool(pa.system_memory_pool())
         with suppress(OSError, AttributeError):  # another C library than glibc

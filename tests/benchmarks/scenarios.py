@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from tests.benchmarks.environments import python_of
 from tests.benchmarks.measure import Cost, run
 from tests.benchmarks.server import DAY, Servers, make_blobs, make_feeds, make_huge, make_listing, memory_folder, running
@@ -224,10 +226,13 @@ def listing(bench: Bench) -> list[Row]:
     rows = []
 
     def ours(servers: Servers, days: int, results: int) -> Callable[[], Cost]:
+        span = ["--since", str(DAY), "--until", str(DAY + timedelta(days=days))]
+
         def turn() -> Cost:
             with bench.folder() as lake:
-                cost, told = bench.told(servers, lake, "list", str(days))
-            assert told["rows"] == results, told
+                cost = run([*ingest_command(), *span, "--no-contents"], servers.environment(lake))
+                stored = sum(pq.read_metadata(part).num_rows for part in (lake / "data" / "results").rglob("*.parquet"))
+            assert stored == results, stored
             return cost
 
         return turn
@@ -236,13 +241,13 @@ def listing(bench: Bench) -> list[Row]:
         rows += bench.turns(
             [ours(servers, 8, sizes.listed), lambda: bench.vendor(servers, "list", sizes.listed)],
             [
-                Row("listing", "ricloud-connector, results", sizes.listed),
+                Row("listing", "ricloud-connector ingest --no-contents", sizes.listed),
                 Row("listing", "vendor's client, pandas", sizes.listed),
             ],
         )
     for days in (8, 1):
         with running(make_listing(sizes.windows, days), delay_ms=50) as servers:
-            row = Row("listing, 50 ms", f"ricloud-connector, {days} day{'s' * (days > 1)}", sizes.windows)
+            row = Row("listing, 50 ms", f"ricloud-connector ingest --no-contents, {days} day{'s' * (days > 1)}", sizes.windows)
             rows += bench.turns([ours(servers, days, sizes.windows)], [row])
     return rows
 
@@ -255,10 +260,10 @@ def again(bench: Bench) -> list[Row]:
         with running(old) as servers:
             row = Row("nothing new", f"a run over {sizes.stored:,} stored results", sizes.stored)
             rows.append(row)
-            bench.told(servers, lake, "ingest", "1")
+            bench.told(servers, lake, "1")
             servers_told: list[dict[str, float]] = []
             for _ in range(sizes.runs):
-                cost, told = bench.told(servers, lake, "ingest", "1")
+                cost, told = bench.told(servers, lake, "1")
                 row.costs.append(cost)
                 servers_told.append(told)
             row.facts = {key: statistics.median(told[key] for told in servers_told) for key in ("took_s", "requests")}
@@ -279,7 +284,7 @@ def _growth(bench: Bench, copies: int) -> Row:
         for folder in (old_root, new_root):
             folder.mkdir()
         with running(make_feeds(old_root, GROWTH_STORED, size=SMALLEST)) as servers:
-            bench.told(servers, lake, "ingest", "1")
+            bench.told(servers, lake, "1")
         for day in list((lake / "data").rglob("created_date=*")):
             for copy in range(copies):
                 shutil.copytree(day, day.parent / f"created_date={DAY - timedelta(days=2 + copy)}")
@@ -288,7 +293,7 @@ def _growth(bench: Bench, copies: int) -> Row:
         with running(make_feeds(new_root, GROWTH_NEW, first=GROWTH_STORED)) as servers:
             for _ in range(bench.sizes.runs):
                 servers.reset()
-                cost, _told = bench.told(servers, lake, "ingest", "1")
+                cost, _told = bench.told(servers, lake, "1")
                 assert servers.stats()["acknowledged"] == GROWTH_NEW
                 row.costs.append(cost)
                 for day in list((lake / "data").rglob(f"created_date={DAY}")):
