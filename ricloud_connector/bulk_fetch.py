@@ -104,9 +104,8 @@ class BulkFetch:
         small = pc.less_equal(listed.column("size"), SMALL_BYTES)
         wanted = pc.fill_null(pc.and_(small, listed.column("signed_url").is_valid()), False)
         self._seen += wanted.true_count
-        if not wanted.true_count or self._seen < min(STARTED_FROM, FROM_RESULTS) or not self._started():
-            return listed.results()
-        if self._seen < FROM_RESULTS:
+        begun = wanted.true_count > 0 and self._seen >= STARTED_FROM and self._started()
+        if not begun or self._seen < FROM_RESULTS:
             return listed.results()
         self._alone = alone
         self._order(listed.filter(wanted))

@@ -54,6 +54,7 @@ def host() -> Iterator[HostileServer]:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk_fetch, "STARTED_FROM", 0)
     monkeypatch.setattr(bulk_fetch, "FROM_RESULTS", 0)
 
 
@@ -89,13 +90,16 @@ def test_contents_come_as_they_are_and_each_once(host):
 
 
 def test_few_results_start_no_process(host, monkeypatch):
-    monkeypatch.setattr(bulk_fetch, "FROM_RESULTS", 100)
+    monkeypatch.setattr(bulk_fetch, "STARTED_FROM", 100)
+    monkeypatch.setattr(bulk_fetch, "FROM_RESULTS", 120)
     with closing(bulk_for(host)) as bulk:
         results = results_at(host.url, BODIES)
         assert fetched(bulk, results[:99]) == ({}, [result.id for result in results[:99]])
         assert bulk._process is None
-        found, left = fetched(bulk, results[99:150])
-        assert (len(found), left) == (51, [])
+        assert fetched(bulk, results[99:110]) == ({}, [result.id for result in results[99:110]])
+        assert bulk._process is not None, "it loads while others fetch the first ones"
+        found, left = fetched(bulk, results[110:150])
+        assert (len(found), left) == (40, [])
 
 
 def test_what_is_large_or_has_no_signed_url_is_left(host):
@@ -314,7 +318,7 @@ def test_it_ends_with_the_process_that_started_it_however_that_ends(host):
 import sys, time
 from ricloud_connector import bulk_fetch
 from tests.test_bulk_fetch import *
-bulk_fetch.FROM_RESULTS = 0
+bulk_fetch.STARTED_FROM = bulk_fetch.FROM_RESULTS = 0
 bulk = BulkFetch(Policy(frozenset({sys.argv[1]})))
 fetched(bulk, results_at("http://" + sys.argv[1], {"r1": BODIES["r1"]}))
 print(bulk._process.pid, flush=True)

@@ -54,6 +54,7 @@ def without_pauses(monkeypatch):
 @pytest.fixture(autouse=True)
 def small_contents_together(monkeypatch):
     """However few they are: what is not small, or does not come as listed, goes the other way here too."""
+    monkeypatch.setattr("ricloud_connector.bulk_fetch.STARTED_FROM", 0)
     monkeypatch.setattr("ricloud_connector.bulk_fetch.FROM_RESULTS", 0)
 
 

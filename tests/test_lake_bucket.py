@@ -41,6 +41,7 @@ from ricloud_connector.ingest.run import DayReport
 from ricloud_connector.lake_commands import show_status, verify_lake
 from ricloud_connector.listed import Listed
 from ricloud_connector.model import Content, ObjectPath, Rejection, Window
+from ricloud_connector.parts import Contents, joined
 from ricloud_connector.read import list_data_types, read_content, read_records
 from ricloud_connector.readback import read_back
 from ricloud_connector.reconcile import survey
@@ -429,6 +430,10 @@ def test_a_content_whose_first_parts_are_there_is_completed_and_proven(place: Bu
         assert rejected.reason == "changed"
         with OpenParts(lake, DAY, run_id="run") as open_parts:
             assert open_parts.stored(Listed.of([content_of(name, b"").result for name in ("large", "short")])) == {}
+            both = [content_of(name, b"short") for name in ("large", "short")]
+            listed = Listed.of([content.result for content in both])
+            together = Contents(listed, [content.sha256 for content in both], joined(b"shortshort", [5, 5]))
+            assert [result.id for result in open_parts.add_contents(together)] == ["large", "short"]
             assert open_parts.add_content(content_of("short", b"short")) is None
             rejected = open_parts.add_content(content_of("large", b"short"))
             assert rejected is not None, "one that fits into a part would be taken for stored, and never be acknowledged"

@@ -148,7 +148,7 @@ class OpenParts:
         return None
 
     def add_contents(self, contents: Contents) -> list[Result]:
-        """Add proven contents together; returns those of which a beginning is stored, which are to be added one by one."""
+        """Add proven contents together. Where a beginning of one is stored, returns them: each is to be fetched by itself."""
         if not self._begun.isdisjoint(contents.listed.ids):
             return contents.listed.results()
         added, count = 0, len(contents.body)
