@@ -134,12 +134,11 @@ class BulkFetch:
         try:
             process.wait()
         finally:
+            if answers is not None:
+                answers.stop(LONGEST_END_S)  # it reads to the end, which a process forked meanwhile may hold back
             for pipe in (process.stdin, process.stdout):
-                assert pipe is not None
-                if pipe is process.stdout and answers is not None:
-                    answers.stop(LONGEST_END_S)  # at the end of what came; or when whoever holds the pipe as well ends
                 with suppress(OSError):
-                    pipe.close()
+                    pipe.close()  # type: ignore[union-attr]  # both were asked for
 
     close = drop
 
