@@ -100,7 +100,7 @@ class PartWriter:
                 dataset.schema.with_metadata(dict(metadata)),
                 compression={name: "zstd" if name in zstd else "none" for name in dataset.schema.names},
                 compression_level=dict.fromkeys(zstd, ZSTD_LEVEL),
-                use_dictionary=plain,
+                use_dictionary=list(dataset.repeating),
                 write_statistics=plain,
                 write_page_checksum=True,
             )

@@ -42,12 +42,16 @@ RESULT_STATES_SCHEMA = pa.schema(map(arrow_field, RESULT_STATES_COLUMNS))
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A dataset of the lake. `key` are the columns that make a row the same row, `index` those kept in the cache."""
+    """A dataset of the lake. `key` are the columns that make a row the same row, `index` those kept in the cache.
+
+    `repeating` are columns whose values stand in many rows, so that Parquet writes each once, in a dictionary.
+    """
 
     name: str
     schema: pa.Schema
     key: tuple[str, ...]
     index: tuple[str, ...]
+    repeating: tuple[str, ...] = ()
     index_schema: pa.Schema = field(init=False, repr=False, compare=False)
     empty_index: pa.Table = field(init=False, repr=False, compare=False)
 
@@ -57,14 +61,21 @@ class Dataset:
         object.__setattr__(self, "empty_index", pa.Table.from_batches([], self.index_schema))
 
 
-RESULTS = Dataset("results", RESULTS_SCHEMA, ("id",), ("id",))
-CONTENTS = Dataset(
+def _repeating(schema: pa.Schema) -> tuple[str, ...]:
+    """All columns but those of which nearly every row has a value of its own."""
+    own = {"id", "result_id", "task", "url", "checksum", "size", "date_created"}
+    return tuple(name for name in schema.names if name not in own)
+
+
+RESULTS = Dataset("results", RESULTS_SCHEMA, ("id",), ("id",), _repeating(RESULTS_SCHEMA))
+CONTENTS = Dataset(  # without dictionaries: its row groups have few rows, and to begin one costs more than it saves
     "contents",
     CONTENTS_SCHEMA,
     ("result_id", "chunk_index"),
     ("result_id", "chunk_index", "chunk_count", "checksum", "size", "date_created"),
 )
-ACKNOWLEDGEMENTS = Dataset("acknowledgements", ACKNOWLEDGEMENTS_SCHEMA, ("result_id",), ("result_id",))
+_ACKNOWLEDGED = _repeating(ACKNOWLEDGEMENTS_SCHEMA)
+ACKNOWLEDGEMENTS = Dataset("acknowledgements", ACKNOWLEDGEMENTS_SCHEMA, ("result_id",), ("result_id",), _ACKNOWLEDGED)
 _QUARANTINE_KEY = ("result_id", "reason", "expected_checksum", "expected_size")
 QUARANTINE = Dataset("quarantine", QUARANTINE_SCHEMA, _QUARANTINE_KEY, _QUARANTINE_KEY)
 RESULT_STATES = Dataset("result_states", RESULT_STATES_SCHEMA, ("result_id", "state"), ("result_id", "state"))

@@ -103,7 +103,7 @@ def parse_page(status: int, headers: Mapping[str, str], body: bytes, *secrets: S
     """
     quick = read_quickly(body) if status == 200 and len(body) <= FEW_BYTES else None
     if quick is not None:
-        return Page(quick.items, quick.has_more, quick.items.ids[-1])
+        return Page(quick.items, quick.has_more, quick.items.column("id")[-1].as_py())
     return parse_page_with_care(status, headers, body, *secrets)
 
 

@@ -4,11 +4,13 @@ import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
 from ricloud_connector.cli import cli
 from ricloud_connector.emulator import Emulator
+from ricloud_connector.schemas import CONTENTS
 from tests.command import run_command
 from tests.exactness import assert_exact
 from tests.test_ingest import run_ingest
@@ -91,7 +93,8 @@ def test_a_dry_run_over_a_lake_that_is_broken_fails_as_the_run_would(machine):
     machine.run("ingest", *DAY, "--no-acknowledge")
     (part,) = machine.lake.glob("data/contents/*/part-000000.parquet")
     blob = bytearray(part.read_bytes())
-    blob[len(blob) // 3] ^= 4
+    content = pq.read_metadata(part).row_group(0).column(CONTENTS.schema.names.index("content"))
+    blob[content.data_page_offset + content.total_compressed_size - 1] ^= 4
     part.write_bytes(blob)
     done = machine.run("acknowledge", *DAY, "--dry-run")
     assert done.exit_code == 1

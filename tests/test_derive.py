@@ -163,6 +163,17 @@ def test_columns_that_come_while_a_file_is_written(lake, monkeypatch):
     assert not list(lake.staging.iterdir())
 
 
+def test_values_that_repeat_stand_in_dictionaries_and_others_do_not(lake):
+    rows = [{"guid": f"g{n}", "kind": "k", "inner": {"deep": "d"}, "list": [{"deep": f"{n}"}]} for n in range(50)]
+    put(lake, {"a": document(rows)})
+    derive(lake)
+    (path,) = (file.path for file in Feed(lake, FEED).files())
+    group = pq.read_metadata(path).row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    plain = {column.path_in_schema for column in columns if not column.has_dictionary_page}
+    assert plain == {"guid", "record_index"}
+
+
 def test_many_feeds_in_one_part(lake, monkeypatch):
     monkeypatch.setattr(filling_module, "FLUSH_BYTES", 200)
     for number in range(40):

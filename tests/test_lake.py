@@ -21,6 +21,7 @@ from ricloud_connector.cloud import BucketUrl, Cloud
 from ricloud_connector.errors import BrokenChain, ForeignLake, LakeError, SettingsError, UnreadablePart
 from ricloud_connector.ingest.open_parts import OpenParts
 from ricloud_connector.lake import Lake
+from ricloud_connector.listed import Listed
 from ricloud_connector.model import Rejection
 from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS, QUARANTINE, RESULTS, quarantine_rows
 from ricloud_connector.settings import absolute_lake
@@ -182,6 +183,22 @@ def test_what_being_told_of_a_commit_raises_is_raised_though_it_happens_beside_t
             parts.commit()
         assert told[-1] == ["last"]
         assert "last" in stored(lake)
+
+
+def test_a_result_that_is_listed_again_has_one_row_wherever_the_first_one_is_by_then(tmp_path: Path) -> None:
+    listed = Listed.of([content_of(f"{number}", b"").result for number in range(20)])
+    with opened_lake(tmp_path) as lake:
+        for new in (20, 0):  # the second time all of it is in the lake
+            with OpenParts(lake, DAY, run_id="run") as parts:
+                parts.add_results(listed.slice(0, 10), MOMENT)
+                parts.add_results(listed.slice(5, 15), MOMENT)
+                parts.add_content(content_of("0", b"bytes"))
+                parts._close()  # what was added before is on its way into the lake
+                parts.add_results(listed, MOMENT)
+                parts.commit()
+                assert parts.new_results == new
+        rows = pa.concat_tables([pq.read_table(path, partitioning=None) for path in parts_of(lake, "results")])
+        assert sorted(rows.column("id").to_pylist(), key=int) == [f"{number}" for number in range(20)]
 
 
 def test_commit_table_writes_what_is_missing_and_tells_how_much(tmp_path: Path) -> None:

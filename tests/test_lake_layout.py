@@ -91,6 +91,15 @@ def test_content_has_neither_dictionary_nor_statistics_and_every_page_a_checksum
         parquet.read()
 
 
+def test_values_that_repeat_stand_in_dictionaries_and_others_do_not(lake: Lake) -> None:
+    lake.commit_table(ACKNOWLEDGEMENTS, DAY, acknowledgement_rows(*map(str, range(100))))
+    (path,) = parts_of(lake, "acknowledgements")
+    group = pq.read_metadata(path).row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    with_dictionary = {column.path_in_schema for column in columns if column.has_dictionary_page}
+    assert with_dictionary == {"acknowledged_at", "confirmed_by", "run_id"}
+
+
 def test_columns_and_their_descriptions_are_in_the_file(lake: Lake) -> None:
     commit(lake, small(1))
     lake.commit_table(ACKNOWLEDGEMENTS, DAY, acknowledgement_rows("a"))

@@ -47,7 +47,6 @@ class _Pair:
     contents: PartWriter | None = None
     rows: ContentsWriter | None = None
     finished: StagedPart | None = None
-    seen: list[pa.Array] = field(default_factory=list)
     proven: dict[str, Proven] = field(default_factory=dict)
     bytes: int = 0
 
@@ -106,21 +105,16 @@ class OpenParts:
         return found
 
     def add_results(self, results: Listed, seen_at: datetime) -> None:
-        """Add a row for each result that has none yet."""
-        fresh, seen = results, [*self._closed.seen, *self._open.seen]
-        if seen:
-            known = pc.is_in(results.column("id"), value_set=pa.concat_arrays(seen))
-            fresh = results.filter(pc.invert(known)) if known.true_count else results
-        rows = result_rows(fresh, run_id=self._run_id, seen_at=seen_at)
+        """Add a row for each result that has none in the lake; committing leaves out what was added twice."""
+        rows = result_rows(results, run_id=self._run_id, seen_at=seen_at)
         if self._known is None:
             self._known = self._lake.scan(RESULTS, self._day)
-        rows = rows.filter(self._known.missing(rows))
+        if self._known.index.num_rows:
+            rows = rows.filter(self._known.missing(rows))
         if rows.num_rows:
-            pair = self._open
-            if pair.results is None:
-                pair.results = self._lake.writer(RESULTS)
-            pair.results.write(rows)
-            pair.seen += rows.column("id").chunks
+            if self._open.results is None:
+                self._open.results = self._lake.writer(RESULTS)
+            self._open.results.write(rows)
 
     def add_content(self, content: Content | ContentPart) -> Rejection | None:
         """Add a proven content, after closing what is there where the file would become too large.
@@ -181,8 +175,8 @@ class OpenParts:
             return changed
         self._settle()
         proven = {result.id: Proven(result.checksum or "", result.size or 0)}
-        large = _Pair(results=self._open.results, seen=self._open.seen, finished=part, proven=proven)
-        self._open.results, self._open.seen = None, []
+        large = _Pair(results=self._open.results, finished=part, proven=proven)
+        self._open.results = None
         self._begin(large)
         return None
 

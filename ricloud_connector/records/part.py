@@ -7,9 +7,11 @@ pieces become one file with all columns at the end, a row group at a time.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ricloud_connector.disk import discard, part_name
@@ -27,6 +29,8 @@ Group = list[tuple[Columns, list[pa.Table]]]
 
 MANY_CELLS = 8_000_000
 """Rows times columns that are held at once, as far as rows can be written one by one."""
+
+SAMPLED_ROWS = 1_000
 
 
 class RecordsPart:
@@ -68,7 +72,7 @@ class RecordsPart:
             try:
                 if self._writer is None:
                     self._pieces.append(self._lake.staging / f"records-{os.urandom(8).hex()}")
-                    self._writer = self._open(self._pieces[-1], columns)
+                    self._writer = self._open(self._pieces[-1], columns, _repeating(table))
                 self._writer.write_table(table, row_group_size=max(1, table.num_rows))
             except OSError as error:
                 raise LakeError(f"cannot write in {self._lake.staging}: {error}") from error
@@ -110,7 +114,7 @@ class RecordsPart:
         schema = schema_of(self._all_columns)
         rows = max(1, MANY_CELLS // len(schema))
         try:
-            with self._open(target, self._all_columns) as writer:
+            with self._open(target, self._all_columns, True) as writer:
                 for piece in pieces:
                     with pq.ParquetFile(piece, page_checksum_verification=True) as parquet:
                         for group in range(parquet.num_row_groups):
@@ -121,7 +125,7 @@ class RecordsPart:
             raise LakeError(f"cannot write in {target.parent}: {error}") from error
         return target
 
-    def _open(self, path: Path, columns: Columns) -> pq.ParquetWriter:
+    def _open(self, path: Path, columns: Columns, dictionaries: list[str] | bool) -> pq.ParquetWriter:
         metadata = {
             "ricloud_format": str(FORMAT),
             "ricloud_organisation": self._lake.organisation or "",
@@ -130,7 +134,9 @@ class RecordsPart:
             "ricloud_feed": self._feed.identifier or "",
         }
         schema = schema_of(columns).with_metadata(metadata)
-        return pq.ParquetWriter(path, schema, compression="zstd", compression_level=1, write_page_checksum=True)
+        return pq.ParquetWriter(
+            path, schema, compression="zstd", compression_level=1, write_page_checksum=True, use_dictionary=dictionaries
+        )
 
     def _prove(self, staged: Path) -> None:
         """Decode every row group, whose pages have checksums. Raises: UnreadablePart."""
@@ -142,3 +148,22 @@ class RecordsPart:
             raise UnreadablePart(f"{staged} does not decode: {error}") from error
         if rows != self._written:
             raise UnreadablePart(f"{staged} decodes to {rows} rows, {self._written} were written")
+
+
+def _repeating(rows: pa.Table) -> list[str]:
+    """The Parquet columns that are worth a dictionary: all but those that differ in most of the first rows."""
+    first = rows.slice(0, SAMPLED_ROWS)
+    flat = [name for name in rows.schema.names if not pa.types.is_nested(rows.schema.field(name).type)]
+    own = {name for name in flat if 2 * pc.count_distinct(first.column(name)).as_py() > first.num_rows}
+    return [leaf for field in rows.schema if field.name not in own for leaf in _leaves(field.name, field.type)]
+
+
+def _leaves(path: str, kind: pa.DataType) -> Iterator[str]:
+    """The Parquet columns of an Arrow column, by their paths."""
+    if pa.types.is_struct(kind):
+        for member in kind:
+            yield from _leaves(f"{path}.{member.name}", member.type)
+    elif pa.types.is_list(kind):
+        yield from _leaves(f"{path}.list.element", kind.value_type)
+    else:
+        yield path

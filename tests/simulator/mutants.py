@@ -174,8 +174,7 @@ MUTANTS = (
         "a large content is committed before the rows of results are",
         (
             "ingest.open_parts:OpenParts._add_part",
-            "_Pair(results=self._open.results, seen=self._open.seen, finished=part, proven=proven)\n"
-            "        self._open.results, self._open.seen = None, []\n",
+            "_Pair(results=self._open.results, finished=part, proven=proven)\n        self._open.results = None\n",
             "_Pair(finished=part, proven=proven)\n",
         ),
     ),
