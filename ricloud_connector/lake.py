@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -44,6 +45,9 @@ MAX_RACES = 10_000
 TABLE_ROWS = 50_000
 """Of a part that is written from a table: a day's acknowledgements may be a million."""
 
+LONG_AT_ONCE = 2
+"""Parts of more rows that a run commits at a time: each holds the keys of all of them, in several shapes."""
+
 
 class Lake:
     """One lake of one organisation, in an absolute folder, a bucket or a store. `origin` is the API's scheme, host and port.
@@ -67,7 +71,9 @@ class Lake:
         self.proofs = Proofs()
         self._indexes = IndexCache(self.storage)
         self.staging = self.storage.staging / run_id
-        self._staged = itertools.count(1)  # two threads may write at once
+        self._staged = itertools.count(1)  # several threads may write at once
+        self._claiming = threading.Lock()
+        self._long = threading.BoundedSemaphore(LONG_AT_ONCE)
 
     @contextmanager
     def opened(self) -> Iterator[Lake]:
@@ -85,9 +91,10 @@ class Lake:
         """Say whose results are about to be written. Raises: ForeignLake when they are not this lake's organisation's."""
         if organisation is None:
             return
-        if self.organisation is None:
-            self.organisation = organisation
-        elif self.organisation != organisation:
+        with self._claiming:
+            if self.organisation is None:
+                self.organisation = organisation
+        if self.organisation != organisation:
             raise ForeignLake(
                 f"the lake {self.root} holds results of organisation {self.organisation!r}; the API lists results of "
                 f"{organisation!r}. One lake, one organisation: set RICLOUD_LAKE to another folder"
@@ -150,6 +157,10 @@ class Lake:
 
         Returns how many rows this call added. Raises: LakeError when the store refuses; then nothing was published, or all.
         """
+        with self._long if staged.rows > TABLE_ROWS else nullcontext():
+            return self._commit(day, staged)
+
+    def _commit(self, day: date, staged: StagedPart) -> int:
         folder = self.folder(staged.dataset, day)
         added, ready, last, vain = 0, False, -1, 0
         doubt: UncertainCommit | None = None

@@ -11,7 +11,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 S = TypeVar("S")
@@ -52,9 +53,14 @@ class ahead(Generic[T]):  # noqa: N801  # reads as a verb: for page in ahead(pag
         self.stop()
 
     def stop(self, longest_s: float | None = None) -> None:
-        """Stop the thread at its next item and wait for it; nothing more comes. Safe to call again."""
+        """Stop the thread at its next item and wait for it; whoever iterates gets `CancelledError`. Safe to call again."""
         self._stop.set()
         self._thread.join(longest_s)
+        with suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
+        with suppress(queue.Full):
+            self._queue.put_nowait(_End(CancelledError()))
 
     def __iter__(self) -> Iterator[T]:
         while True:

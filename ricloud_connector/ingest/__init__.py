@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 
 from ricloud_connector.ingest.deriving import Deriving
-from ricloud_connector.ingest.listings import Day, DayListings
+from ricloud_connector.ingest.listings import Day, DayListings, ListedDay
 from ricloud_connector.ingest.run import DayReport, Progress, Run
 from ricloud_connector.ingest.settle import Settlement, available_of
 from ricloud_connector.ingest.store import store_day
@@ -77,13 +77,19 @@ def store_results(
     results: bool = True,
     contents: bool = True,
 ) -> Iterator[DayReport]:
-    """The first half: list and store, day by day; either dataset can be left out. Raises: as `ingest_results`."""
+    """The first half: list and store, day by day; either dataset can be left out. Raises: as `ingest_results`.
+
+    Without contents several days are stored at a time: there is nothing then that would keep the processors busy but the list.
+    """
+
+    def store(listed: ListedDay) -> DayReport:
+        report = DayReport(listed.day, span=listed.span)
+        with report.measured():
+            store_day(run, listed, report, results=results, contents=contents)
+        return report
+
     with DayListings(run, days, selection or Selection(), contents=contents) as listings:
-        for listed in listings:
-            report = DayReport(listed.day, span=listed.span)
-            with report.measured():
-                store_day(run, listed, report, results=results, contents=contents)
-            yield report
+        yield from map(store, listings) if contents else listings.side_by_side(store)
 
 
 def acknowledge_results(run: Run, days: Iterable[Day]) -> Iterator[DayReport]:

@@ -7,14 +7,17 @@ waits in files by day, without the signed URLs: those are renewed one by one whe
 from __future__ import annotations
 
 import json
+import threading
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from ricloud_connector import overlap
 from ricloud_connector.ingest.run import Run
@@ -30,11 +33,11 @@ PAGE_S = 0.008
 """What a page takes to be read and stored. Of more windows than keep the processors busy each only hinders the others."""
 
 PAGES_AHEAD = 2  # of each state of a day
-MANY_PAGES_AHEAD = 192  # of all windows together, where memory holds neither contents nor signed URLs
 SPOOL_ITEMS = 10_000  # held in memory before they are appended to the files of their days
 PAGE_ITEMS = 1000
 
 Day = tuple[date, Window]
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -60,9 +63,13 @@ class _Started:
     def filter_ignored(self) -> bool:
         return any(listing.filter_ignored for listing in self.listings.values())
 
+    def stop(self) -> None:
+        for pages in self.pages.values():
+            pages.stop()
+
 
 class DayListings:
-    """Iterate it once, inside `with`: each day with its pages. `spooled` says that the server ignores the date filter.
+    """Inside `with`, iterate it once, or its `side_by_side`. `spooled` says that the server ignores the date filter.
 
     Without `contents`, results have no signed URLs.
     """
@@ -72,6 +79,8 @@ class DayListings:
         self._waiting = deque(days)
         self._started = deque[_Started]()
         self._stack = ExitStack()
+        self._shown = False  # by a page that has come: whether the server filters, and how long it takes
+        self._news = threading.Event()  # a page has come, or a day is done
         self.spooled = False
 
     def __enter__(self) -> DayListings:
@@ -81,11 +90,11 @@ class DayListings:
         self._stack.close()
 
     def __iter__(self) -> Iterator[ListedDay]:
+        """Each day with its pages, once the one before is done with."""
         while self._waiting or self._started:
             turn = self._started.popleft() if self._started else self._start(*self._waiting.popleft())
-            yield ListedDay(turn.day, turn.span, {state: self._pages_of(turn, state) for state in turn.pages})
-            for pages in turn.pages.values():
-                pages.stop()
+            yield self._listed(turn, partial(self._look_ahead, turn))
+            turn.stop()
             if turn.filter_ignored and (self._waiting or self._started):
                 self._waiting.extendleft((later.day, later.span) for later in reversed(self._started))
                 self._started.clear()
@@ -94,11 +103,53 @@ class DayListings:
                 return
             self._start_ahead()
 
-    def _pages_of(self, turn: _Started, state: str) -> Iterator[Listed]:
-        for page in turn.pages[state]:
-            if not turn.filter_ignored:  # a page shows it, as a rule: eight walks over everything at once would be too many
-                self._start_ahead()
-            yield self._selection.chosen(page)
+    def side_by_side(self, work: Callable[[ListedDay], T]) -> Iterator[T]:
+        """What `work` makes of each day, in their order: it is at work on all days that are listed at a time, each in a thread.
+
+        Raises: what `work` raises, or the listing in it. When this is left early, the others end at their next page.
+        """
+        workers, under_way = overlap.pool(WINDOWS, "ricloud-day"), deque[tuple[_Started, Future[T]]]()
+        self._stack.callback(workers.shutdown)
+        ignored = False
+        while True:
+            self._news.clear()
+            ignored = ignored or any(turn.filter_ignored for turn, _ in under_way)
+            room = 0 if ignored else self._windows() if self._shown else 1
+            while self._waiting and len(under_way) < room:
+                turn = self._start(*self._waiting.popleft())
+                doing = workers.submit(work, self._listed(turn, self._look_about))
+                doing.add_done_callback(lambda _: self._news.set())
+                under_way.append((turn, doing))
+            if not under_way:
+                break
+            turn, first = under_way[0]
+            if first.done():
+                under_way.popleft()
+                turn.stop()
+                ignored = ignored or turn.filter_ignored
+                yield first.result()
+            else:
+                self._news.wait()
+        yield from map(work, self._spool() if self._waiting else ())
+
+    def _listed(self, turn: _Started, look: Callable[[], None]) -> ListedDay:
+        """A day whose pages can be read; `look` is called whenever one has come."""
+
+        def pages(state: str) -> Iterator[Listed]:
+            for page in turn.pages[state]:
+                look()
+                yield self._selection.chosen(page)
+
+        return ListedDay(turn.day, turn.span, {state: pages(state) for state in turn.pages})
+
+    def _look_about(self) -> None:
+        self._shown = True
+        self._news.set()
+
+    def _look_ahead(self, turn: _Started) -> None:
+        """A page shows whether the server filters, as a rule: eight walks over everything at once would be too many."""
+        if not turn.filter_ignored:
+            self._start_ahead()
 
     def _start_ahead(self) -> None:
         while self._waiting and len(self._started) < self._windows() - 1:
@@ -113,11 +164,10 @@ class DayListings:
             state: self._run.client.list_results(span, state, filters=self._selection.filters)
             for state in self._selection.states
         }
-        most = PAGES_AHEAD if self._contents else max(PAGES_AHEAD, MANY_PAGES_AHEAD // (self._windows() * len(listings)))
-        pages = {state: overlap.ahead(self._read(listing), most) for state, listing in listings.items()}
-        for each in pages.values():
-            self._stack.callback(each.stop)
-        return _Started(day, span, listings, pages)
+        pages = {state: overlap.ahead(self._read(listing), PAGES_AHEAD) for state, listing in listings.items()}
+        turn = _Started(day, span, listings, pages)
+        self._stack.callback(turn.stop)
+        return turn
 
     def _read(self, listing: Listing) -> Iterator[Listed]:
         return (page if self._contents else page.unsigned() for page in listing.by_page())

@@ -70,7 +70,7 @@ _TRUSTS_THE_INDEX = (
 MUTANTS = (
     _mutant(
         "a name per batch",
-        ("lake:Lake.commit", "number = len(found.parts)\n", "number = len(found.parts) + 7 * int(self.run_id[3:])\n"),
+        ("lake:Lake._commit", "number = len(found.parts)\n", "number = len(found.parts) + 7 * int(self.run_id[3:])\n"),
     ),
     _mutant(
         "the listing is acknowledged",
@@ -84,17 +84,17 @@ MUTANTS = (
     ),
     _mutant(
         "'exists' is taken for 'mine'",
-        ("lake:Lake.commit", "added = lacking\n", "added = lacking\n                    return lacking\n"),
+        ("lake:Lake._commit", "added = lacking\n", "added = lacking\n                    return lacking\n"),
         _BELIEVES,
     ),
     _mutant(
         "a 409 is taken for 'exists', and the next number tried",
-        ("lake:Lake.commit", _CREATE, f"if {_CREATED} or {_CREATED_NEXT}:"),
+        ("lake:Lake._commit", _CREATE, f"if {_CREATED} or {_CREATED_NEXT}:"),
         bucket=True,
     ),
     _mutant(
         "a number is skipped after an unknown answer",
-        ("lake:Lake.commit", "doubt = error\n", f"doubt = error\n                    {_CREATED_NEXT}\n"),
+        ("lake:Lake._commit", "doubt = error\n", f"doubt = error\n                    {_CREATED_NEXT}\n"),
         bucket=True,
     ),
     _mutant(

@@ -109,7 +109,8 @@ class World:
             run = Run(client, lake, fetcher, process.name, now=self.now, sleep=stage.sleep, bulk=bulk)  # type: ignore[arg-type]
             spans = [(day, Window.of_day(day)) for day in days]
             if halves:
-                reports = [*store_results(run, spans), *acknowledge_results(run, spans)]
+                listed = store_results(run, spans, contents=False)
+                reports = [*listed, *store_results(run, spans), *acknowledge_results(run, spans)]
             else:
                 reports = list(ingest_results(run, spans))
         for report in reports:
