@@ -1,23 +1,27 @@
 """The command line: exit codes, one clear line for each thing that is wrong, no traceback, no secret."""
 
+import io
 import os
 import stat
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from ricloud_connector.emulator import Emulator
 from ricloud_connector.errors import SettingsError
 from ricloud_connector.model import Window
-from ricloud_connector.report import ingest_with_progress
+from ricloud_connector.report import _shown, ingest_with_progress
 from ricloud_connector.settings import Settings
 from tests.command import clean_environment, run_command
 
 DAY = ("--since", "2026-11-20", "--until", "2026-11-21")
+DATES = (date(2026, 11, 20), date(2026, 11, 21))
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +66,19 @@ def test_an_api_that_cannot_be_reached_at_all_names_the_url(tmp_path):
     settings = replace(Settings.from_environment(given), api_deadline_s=0.5)
     with pytest.raises(SettingsError, match="RICLOUD_URL"):
         ingest_with_progress(settings, Window.of_day(date(2026, 11, 20)), acknowledge=True, records=True)
+
+
+def test_the_live_bar_tells_what_is_listed_of_all_days_until_something_is_done():
+    shown = io.StringIO()
+    with _shown(Console(file=shown, force_terminal=True, width=100)) as show:
+        for given in ((DATES[0], 1_000, 0, 0), (DATES[1], 500, 0, 0), (DATES[1], 1_500, 700, 2_000_000)):
+            time.sleep(0.25)  # as long as it is not drawn again, and then some
+            show(*given)
+        time.sleep(0.25)
+    told = shown.getvalue()
+    assert "1,000 listed" in told
+    assert "1,500 listed" in told
+    assert "700 of 1,500 results, 2.0 MB" in told
 
 
 def test_a_path_that_the_api_does_not_know_names_the_url(emulator, tmp_path):

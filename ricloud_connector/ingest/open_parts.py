@@ -105,9 +105,9 @@ class OpenParts:
         return found
 
     def add_results(self, results: Listed, seen_at: datetime) -> None:
-        """Add a row for each result that has none in the lake; committing leaves out what was added twice."""
+        """Add a row for each result that the lake had none of when the first was added; committing leaves out the others."""
         rows = result_rows(results, run_id=self._run_id, seen_at=seen_at)
-        if self._known is None:
+        if self._known is None:  # not looked up again: to search all of a large day for a few ids takes its time
             self._known = self._lake.scan(RESULTS, self._day)
         if self._known.index.num_rows:
             rows = rows.filter(self._known.missing(rows))
@@ -236,7 +236,7 @@ class OpenParts:
         commit, self._commit = self._commit, None
         if commit is not None:
             commit.result()
-            self._closed, self._known, self._whole = _Pair(), None, None
+            self._closed, self._whole = _Pair(), None
 
     def _commit_pair(self, pair: _Pair) -> None:
         try:

@@ -83,8 +83,8 @@ class Settlement:
         names = pa.array(ids, pa.string())
         whole = partition.whole_results()
         whole = whole.filter(pc.is_in(whole.column("result_id"), value_set=names))
-        self._send(partition, whole, available.filter(pc.is_in(available.column("result_id"), value_set=names)))
-        return _without(available, self._sent)
+        sent = self._send(partition, whole, available.filter(pc.is_in(available.column("result_id"), value_set=names)))
+        return _without(available, sent)
 
     def cancel(self) -> None:
         """Acknowledge nothing more. From any thread."""
@@ -96,16 +96,19 @@ class Settlement:
         if not any(known is report for _, known in self._reports[day]):
             self._reports[day].append((span, report))
 
-    def _send(self, partition: Partition, whole: pa.Table, available: pa.Table) -> None:
+    def _send(self, partition: Partition, whole: pa.Table, available: pa.Table) -> pa.Array:
+        """Returns the ids of what was acknowledged now."""
         available = _without(available, self._sent)
         if not available.num_rows:
-            return
+            return _NOTHING
         due = due_of(whole, available)
         if due.num_rows:  # the API lists them no more: the row of a result that another run wrote must not be lost then
             self._run.lake.settle(RESULTS, partition.day)
         for commit in read_back(partition, due.column("part").unique().to_pylist(), proofs=self._run.lake.proofs):
             self._acknowledger.send(commit, _once(due.filter(pc.equal(due.column("part"), commit.file.number))))
-        self._sent = pa.concat_arrays([self._sent, due.column("result_id").combine_chunks()])
+        sent = due.column("result_id").combine_chunks()
+        self._sent = pa.concat_arrays([self._sent, sent])
+        return sent
 
     def confirm(self) -> None:
         """Make sure that the acknowledgements were applied, and write a row for each that was."""

@@ -67,6 +67,7 @@ def store_day(
                             fetching.put_each(storing.due(plan))
                         else:
                             fetching.put(plan.fetch)
+                    storing.show()
                     while fetching.pending > FETCHED_AHEAD:
                         storing.keep(state, fetching.take(), parts, fetching)
                 fetching.end()
@@ -95,7 +96,7 @@ class _Storing:
 
     def keep(self, state: str, outcomes: Iterable[Outcome | Contents], parts: OpenParts, fetching: Fetching) -> None:
         """Add what is proven to the parts, and set aside the others. Raises: LakeError."""
-        run, report = self._run, self._report
+        report = self._report
         with _dropping(outcomes) as each:
             for outcome in each:
                 if isinstance(outcome, Contents):
@@ -111,10 +112,15 @@ class _Storing:
                     report.already_stored += 1
                 elif state == AVAILABLE:  # what is not available any more may be gone for good, which is nobody's fault
                     self._rejected.append(outcome)
-        run.progress(report.day, report.listed, report.fetched + report.already_stored, report.downloaded_bytes)
+        self.show()
         if len(self._rejected) >= REJECTIONS_HELD:
             parts.commit()
             self.quarantine()
+
+    def show(self) -> None:
+        """Tell whoever watches how far the day is."""
+        report = self._report
+        self._run.progress(report.day, report.listed, report.fetched + report.already_stored, report.downloaded_bytes)
 
     def tell(self, ids: Collection[str]) -> None:
         """Have acknowledged, and made records of, what is in the lake now."""
