@@ -21,8 +21,11 @@ from ricloud_connector.model import Place
 from ricloud_connector.schemas import Dataset
 from ricloud_connector.storage import Storage
 
-KEPT = 5
-"""Partitions in memory: the datasets of the day at hand."""
+KEPT, KEPT_ROWS = 24, 500_000
+"""Partitions in memory, and their rows together: the datasets of the days at hand."""
+
+KEPT_ANYHOW = 5
+"""However many rows they have: the datasets of one day."""
 
 WRITTEN_ANEW = 1.25
 """A file is replaced while a run goes on where its index has grown so much, and at the end of the run where it has at all."""
@@ -105,13 +108,23 @@ class IndexCache:
         self._keep(place, _Kept(known, self._storage.version(place), known.index.num_rows), scratch)
 
     def _keep(self, place: Place, kept: _Kept, scratch: Path) -> None:
-        """The oldest one goes where there are many, into its file if that lacks some of it."""
+        """The oldest ones go where there are many, each into its file if that lacks some of it."""
         with self._lock:
             self._kept[place] = kept
             self._kept.move_to_end(place)
-            oldest = self._kept.popitem(last=False) if len(self._kept) > KEPT else None
-        if oldest is not None and oldest[1].grown:
-            _write(oldest[1].known, self._storage, oldest[0], scratch)
+            gone = [self._kept.popitem(last=False) for _ in range(self._too_many())]
+        for old_place, old in gone:
+            if old.grown:
+                _write(old.known, self._storage, old_place, scratch)
+
+    def _too_many(self) -> int:
+        rows, kept = 0, 0
+        for each in reversed(self._kept.values()):
+            rows += each.known.index.num_rows
+            if kept >= KEPT or (kept >= KEPT_ANYHOW and rows > KEPT_ROWS):
+                break
+            kept += 1
+        return len(self._kept) - kept
 
 
 def _read(dataset: Dataset, storage: Storage, place: Place) -> Known:

@@ -52,15 +52,14 @@ class ahead(Generic[T]):  # noqa: N801  # reads as a verb: for page in ahead(pag
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def stop(self, longest_s: float | None = None) -> None:
-        """Stop the thread at its next item and wait for it; whoever iterates gets `CancelledError`. Safe to call again."""
+    def cancel(self) -> None:
+        """Have the thread stop at its next item; whoever waits for that gets a `CancelledError`. Safe to call again."""
         self._stop.set()
+
+    def stop(self, longest_s: float | None = None) -> None:
+        """The same, and wait for the thread."""
+        self.cancel()
         self._thread.join(longest_s)
-        with suppress(queue.Empty):
-            while True:
-                self._queue.get_nowait()
-        with suppress(queue.Full):
-            self._queue.put_nowait(_End(CancelledError()))
 
     def __iter__(self) -> Iterator[T]:
         while True:
@@ -97,6 +96,15 @@ class ahead(Generic[T]):  # noqa: N801  # reads as a verb: for page in ahead(pag
             self._put(_End(error))
         else:
             self._put(_End(None))
+        finally:
+            if self._stop.is_set():
+                self._end_early()
+
+    def _end_early(self) -> None:
+        with suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
+        self._queue.put(_End(CancelledError()))
 
     def _put(self, item: T | _End) -> bool:
         while not self._stop.is_set():

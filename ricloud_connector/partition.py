@@ -158,7 +158,8 @@ def _numbered(dataset: Dataset, number: int, rows: pa.Table) -> pa.Table:
 def _joined(table: pa.Table, dataset: Dataset) -> pa.Array:
     """The key columns as one column of text."""
     columns = [_text(table.column(name)) for name in dataset.key]
-    return pc.binary_join_element_wise(*columns, _SEPARATOR).combine_chunks()
+    joined = columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*columns, _SEPARATOR)
+    return joined.combine_chunks()
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:

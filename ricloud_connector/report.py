@@ -138,18 +138,18 @@ def _shown(console: Console) -> Iterator[OnProgress | None]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as bar:
         task = bar.add_task("listing", total=None, said="")
-        last, listed_of = 0.0, dict[date, int]()
+        last, fetching, listed_of = 0.0, False, dict[date, int]()
 
         def show(day: date, listed: int, done: int, downloaded_bytes: int) -> None:
-            nonlocal last
-            listed_of[day] = listed
+            nonlocal last, fetching
+            listed_of[day], fetching = listed, fetching or done > 0
             if time.monotonic() - last > 0.1:  # a redraw per result would cost more than the result
                 last = time.monotonic()
-                if done:
+                if fetching:
                     said = f"{done:,} of {listed:,} results, {downloaded_bytes / 1e6:,.1f} MB"
                     bar.update(task, description=day.isoformat(), completed=done, total=listed, said=said)
-                else:  # of several days at a time, where nothing but the list is wanted
-                    bar.update(task, description="listing", said=f"{sum([*listed_of.values()]):,} listed")
+                else:  # where nothing but the list is wanted, several days are under way
+                    bar.update(task, said=f"{sum([*listed_of.values()]):,} listed")
 
         yield show
 

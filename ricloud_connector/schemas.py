@@ -44,7 +44,8 @@ RESULT_STATES_SCHEMA = pa.schema(map(arrow_field, RESULT_STATES_COLUMNS))
 class Dataset:
     """A dataset of the lake. `key` are the columns that make a row the same row, `index` those kept in the cache.
 
-    `repeating` are columns whose values stand in many rows, so that Parquet writes each once, in a dictionary.
+    `repeating` are the columns that have dictionaries in Parquet: of large datasets those whose values stand in many rows. To
+    begin a dictionary costs more than it saves where a row group has few rows.
     """
 
     name: str
@@ -68,7 +69,7 @@ def _repeating(schema: pa.Schema) -> tuple[str, ...]:
 
 
 RESULTS = Dataset("results", RESULTS_SCHEMA, ("id",), ("id",), _repeating(RESULTS_SCHEMA))
-CONTENTS = Dataset(  # without dictionaries: its row groups have few rows, and to begin one costs more than it saves
+CONTENTS = Dataset(
     "contents",
     CONTENTS_SCHEMA,
     ("result_id", "chunk_index"),

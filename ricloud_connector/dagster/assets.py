@@ -1,7 +1,7 @@
 """The assets `results` and `contents` (one listing serves both), and `acknowledgements` with its op. Runs the edges."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -40,19 +40,18 @@ def _store(place: Place) -> dg.AssetsDefinition:
             (contents, schemas.CONTENTS, metadata.contents_metadata),
         )
         with opened_run(context, place) as run:
-            reports = later.ingest.store_results(
+            stored = later.ingest.store_results(
                 run,
                 _days(context, place),
                 selection=config.selection(),
                 results=results in wanted,
                 contents=contents in wanted,
             )
-            if place.execute is not None:
-                reports = place.execute(context, run, reports)
-            for report in _sound(context, reports):
-                for asset, dataset, say in told:
-                    if asset in wanted:
-                        record(context, asset, place.partition(_since(report)), _told(run, dataset, report, say))
+            with closing(stored):  # days under way end before the lake is closed, whatever happens here
+                for report in _sound(context, stored if place.execute is None else place.execute(context, run, stored)):
+                    for asset, dataset, say in told:
+                        if asset in wanted:
+                            record(context, asset, place.partition(_since(report)), _told(run, dataset, report, say))
         # The upstream asset first: dagster wants them in the order of the graph.
         yield from (dg.MaterializeResult(asset) for asset in (results, contents) if asset in wanted)
 

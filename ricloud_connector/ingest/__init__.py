@@ -6,7 +6,7 @@ believes nothing but the API and the lake: each half can run alone, be killed at
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack
 
 from ricloud_connector.ingest.deriving import Deriving
@@ -76,7 +76,7 @@ def store_results(
     selection: Selection | None = None,
     results: bool = True,
     contents: bool = True,
-) -> Iterator[DayReport]:
+) -> Generator[DayReport, None, None]:
     """The first half: list and store, day by day; either dataset can be left out. Raises: as `ingest_results`.
 
     Without contents several days are stored at a time: there is nothing then that would keep the processors busy but the list.

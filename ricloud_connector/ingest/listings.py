@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class ListedDay:
-    """One day's turn: the pages of each state, lazily, to be read before the next day's turn."""
+    """One day's turn: the pages of each state, lazily, to be read before what gave it is asked for the next."""
 
     day: date
     span: Window
@@ -63,7 +63,12 @@ class _Started:
     def filter_ignored(self) -> bool:
         return any(listing.filter_ignored for listing in self.listings.values())
 
+    def cancel(self) -> None:
+        for pages in self.pages.values():
+            pages.cancel()
+
     def stop(self) -> None:
+        self.cancel()  # all of them, before one is waited for
         for pages in self.pages.values():
             pages.stop()
 
@@ -79,7 +84,7 @@ class DayListings:
         self._waiting = deque(days)
         self._started = deque[_Started]()
         self._stack = ExitStack()
-        self._shown = False  # by a page that has come: whether the server filters, and how long it takes
+        self._shown = self._ignored = False  # what a page has shown: how long it takes; that the filter is not heeded
         self._news = threading.Event()  # a page has come, or a day is done
         self.spooled = False
 
@@ -106,31 +111,50 @@ class DayListings:
     def side_by_side(self, work: Callable[[ListedDay], T]) -> Iterator[T]:
         """What `work` makes of each day, in their order: it is at work on all days that are listed at a time, each in a thread.
 
-        Raises: what `work` raises, or the listing in it. When this is left early, the others end at their next page.
+        Raises: what `work` raises, or the listing in it, at its place in the order; no day is begun after it. When this is left
+        early, the days under way end at their next page, with a `CancelledError`.
         """
         workers, under_way = overlap.pool(WINDOWS, "ricloud-day"), deque[tuple[_Started, Future[T]]]()
         self._stack.callback(workers.shutdown)
-        ignored = False
-        while True:
-            self._news.clear()
-            ignored = ignored or any(turn.filter_ignored for turn, _ in under_way)
-            room = 0 if ignored else self._windows() if self._shown else 1
-            while self._waiting and len(under_way) < room:
-                turn = self._start(*self._waiting.popleft())
-                doing = workers.submit(work, self._listed(turn, self._look_about))
-                doing.add_done_callback(lambda _: self._news.set())
-                under_way.append((turn, doing))
-            if not under_way:
-                break
-            turn, first = under_way[0]
-            if first.done():
-                under_way.popleft()
-                turn.stop()
-                ignored = ignored or turn.filter_ignored
-                yield first.result()
-            else:
-                self._news.wait()
+        try:
+            while self._waiting or under_way:
+                self._news.clear()
+                if self._ignored:
+                    self._give_back(under_way)
+                busy = sum(not doing.done() for _, doing in under_way)
+                for _ in range(busy, min(self._room(under_way), busy + len(self._waiting))):
+                    turn = self._start(*self._waiting.popleft())
+                    doing = workers.submit(work, self._listed(turn, partial(self._look_about, turn)))
+                    doing.add_done_callback(lambda _: self._news.set())
+                    under_way.append((turn, doing))
+                if not under_way:
+                    break
+                if under_way[0][1].done():
+                    turn, doing = under_way.popleft()
+                    turn.stop()
+                    yield doing.result()
+                else:
+                    self._news.wait()
+        finally:
+            for turn, _ in under_way:
+                turn.cancel()
         yield from map(work, self._spool() if self._waiting else ())
+
+    def _room(self, under_way: Iterable[tuple[_Started, Future[T]]]) -> int:
+        """How many days may be at work now."""
+        if self._ignored or any(doing.done() and doing.exception() for _, doing in under_way):
+            return 0
+        return self._windows() if self._shown else 1
+
+    def _give_back(self, under_way: deque[tuple[_Started, Future[T]]]) -> None:
+        """Leave to one walk over everything what has begun a walk of its own, from the last day on."""
+        while len(under_way) > 1:
+            turn, doing = under_way[-1]
+            turn.stop()
+            if doing.exception() is None:  # it was done before
+                return
+            under_way.pop()
+            self._waiting.appendleft((turn.day, turn.span))
 
     def _listed(self, turn: _Started, look: Callable[[], None]) -> ListedDay:
         """A day whose pages can be read; `look` is called whenever one has come."""
@@ -142,8 +166,8 @@ class DayListings:
 
         return ListedDay(turn.day, turn.span, {state: pages(state) for state in turn.pages})
 
-    def _look_about(self) -> None:
-        self._shown = True
+    def _look_about(self, turn: _Started) -> None:
+        self._shown, self._ignored = True, self._ignored or turn.filter_ignored
         self._news.set()
 
     def _look_ahead(self, turn: _Started) -> None:

@@ -50,7 +50,8 @@ class DayReport:
     `fetched` were downloaded and proven, `new` stored by this run, `already_stored` before it or by another;
     `quarantined` are set aside with a reason, `resting` were, and are not tried again yet; `failed` could not be fetched
     this time; `unconfirmed` are still available after their acknowledgement. `record_rows` are new rows out of JSON results;
-    `record_faults` stored results whose document gave no rows, or not all.
+    `record_faults` stored results whose document gave no rows, or not all. `seconds` of days that are stored side by side pass
+    at the same time.
     """
 
     day: date

@@ -55,7 +55,7 @@ def store_day(
                     report.listed += len(batch)
                     if settlement is not None:
                         storing.available.append(available_of([batch]))
-                    plan = _plan(run, state, batch, parts)
+                    plan = _plan(run, state, batch, parts if contents else None)
                     report.skipped += plan.skipped
                     if results:
                         parts.add_results(plan.seen, run.now())
@@ -89,7 +89,7 @@ class _Storing:
     ) -> None:
         self._run, self._listed, self._report = run, listed, report
         self._settlement, self._deriving = settlement, deriving
-        self._stored_before = len(run.lake.scan(CONTENTS, listed.day).parts)
+        self._stored_before = 0 if deriving is None else len(run.lake.scan(CONTENTS, listed.day).parts)
         self._tries = Tries(run.lake, listed.day)
         self._rejected: list[Rejection] = []
         self.available = deque[pa.Table]()
@@ -192,10 +192,10 @@ def _dropping(outcomes: Iterable[Outcome | Contents]) -> Iterator[Iterator[Outco
         raise
 
 
-def _plan(run: Run, state: str, batch: Listed, parts: OpenParts) -> Plan:
+def _plan(run: Run, state: str, batch: Listed, parts: OpenParts | None) -> Plan:
     for organisation in batch.column("organisation").unique().to_pylist():
         run.lake.claim(organisation)
-    return plan_batch(batch, parts.stored(batch), state=state)
+    return plan_batch(batch, {} if parts is None else parts.stored(batch), state=state)
 
 
 def _store_states(run: Run, listed: ListedDay, state: str, plan: Plan) -> None:

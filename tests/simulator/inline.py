@@ -57,8 +57,11 @@ class InlineAhead:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         self._stopped = True
+
+    def stop(self) -> None:
+        self.cancel()
         close = getattr(self._iterator, "close", None)
         if close is not None:
             close()
