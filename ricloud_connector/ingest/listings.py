@@ -68,7 +68,7 @@ class _Started:
             pages.cancel()
 
     def stop(self) -> None:
-        self.cancel()  # all of them, before one is waited for
+        self.cancel()
         for pages in self.pages.values():
             pages.stop()
 
@@ -92,6 +92,8 @@ class DayListings:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for turn in self._started:
+            turn.cancel()  # all of them, before one is waited for
         self._stack.close()
 
     def __iter__(self) -> Iterator[ListedDay]:
