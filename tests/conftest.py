@@ -7,10 +7,14 @@ from pathlib import Path
 import certifi
 import dagster as dg
 import pytest
+from hypothesis import settings
 
 from ricloud_connector.emulator.seaweedfs import SeaweedFS, find_weed
 from tests.codelocation import OPEN
 from tests.nursery import Nursery
+
+settings.register_profile("unhurried", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -33,12 +33,13 @@ _PIECES = [
 ]
 
 _CACHE = "tests/test_lake_cache.py::test_a_deleted_cache_is_made_anew"
+_TOGETHER = "tests/test_side_by_side.py::test_long_parts_that_end_together_are_committed_two_at_a_time"
 
 TESTS = {
     "verify": ["tests/test_verify.py"],
     "readback": ["tests/test_readback.py"],
     "acknowledge": ["tests/test_acknowledge.py"],
-    "lake": ["tests/test_lake_doubt.py", "tests/test_lake.py", _CACHE, *_PIECES],
+    "lake": ["tests/test_lake_doubt.py", "tests/test_lake.py", _CACHE, _TOGETHER, *_PIECES],
     "partition": ["tests/test_partition.py", "tests/test_lake_doubt.py", "tests/test_lake.py", *_PIECES],
 }
 

@@ -99,7 +99,7 @@ def agrees_quickly(raw: bytes, columns: Columns) -> bool:
     return True
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(records, min_size=1, max_size=3), st.lists(records, max_size=2))
 def test_what_the_quick_decoder_reads_is_what_the_strict_one_reads(documents: list[list[Record]], others: list[list[Record]]):
     columns = columns_for(documents + others)
@@ -107,7 +107,7 @@ def test_what_the_quick_decoder_reads_is_what_the_strict_one_reads(documents: li
         agrees_quickly(json.dumps(json.loads(document(data)), separators=(",", ":")).encode(), columns)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(records, min_size=1, max_size=3), st.lists(records, max_size=2))
 def test_what_arrow_reads_is_what_the_strict_way_reads(documents: list[list[Record]], others: list[list[Record]]):
     columns = columns_for(documents + others)

@@ -26,7 +26,7 @@ def some_documents(draw: st.DrawFn) -> list[Document]:
     ]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(some_documents(), st.integers(0, 6), st.integers(0, 12))
 def test_columns_and_their_slices_are_the_documents(documents: list[Document], start: int, stop: int):
     table = Documents.of(documents)
@@ -39,7 +39,7 @@ def test_columns_and_their_slices_are_the_documents(documents: list[Document], s
     assert list(Documents.together([some, table])) == documents[start:stop] + documents
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(some_documents().filter(bool), st.integers(0, 3))
 def test_by_feed_none_is_lost_and_the_order_stays(documents: list[Document], skipped: int):
     found = dict(Documents.of(documents)[skipped:].by_feed()) if len(documents) > skipped else {}
@@ -49,7 +49,7 @@ def test_by_feed_none_is_lost_and_the_order_stays(documents: list[Document], ski
         assert list(some) == [document for document in documents[skipped:] if document.identifier == feed]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(some_documents().filter(bool), st.integers(1, 40))
 def test_the_first_ones_have_the_size_that_is_asked_for(documents: list[Document], size: int):
     first, others = Documents.of(documents).parted(size)

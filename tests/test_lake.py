@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ricloud_connector import disk
+from ricloud_connector import lake as lake_module
 from ricloud_connector.cloud import BucketUrl, Cloud
 from ricloud_connector.errors import BrokenChain, ForeignLake, LakeError, SettingsError, UnreadablePart
 from ricloud_connector.ingest.open_parts import OpenParts
@@ -223,7 +224,7 @@ def test_commit_table_writes_what_is_missing_and_tells_how_much(tmp_path: Path) 
     ),
     st.integers(0, 12),
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_keys_of_several_columns_with_nulls_are_told_apart(
     tmp_path_factory: pytest.TempPathFactory, keys: list[tuple[str, str, str | None, int | None]], cut: int
 ) -> None:
@@ -483,6 +484,17 @@ def test_a_lake_may_be_given_its_store(tmp_path: Path) -> None:
         commit(lake, small(1))
         assert stored(lake) == proven(small(1))
     assert lake.root == tmp_path / "lake"
+
+
+def test_a_lake_in_a_bucket_stages_in_a_local_folder_and_is_not_asked_for_before_it_is_opened(tmp_path: Path) -> None:
+    lake = Lake(BucketUrl("s3", "bucket", "lake", Cloud()), origin=ORIGIN, run_id="run", scratch=tmp_path)
+    assert (str(lake.root), lake.storage.staging) == ("s3://bucket/lake", tmp_path)
+
+
+def test_a_short_part_does_not_wait_for_long_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lake_module, "TABLE_ROWS", 2)
+    with opened_lake(tmp_path) as lake, lake._long, lake._long, ThreadPoolExecutor(1) as thread:
+        assert thread.submit(commit, lake, small(1, 2)).result(timeout=30) == 2
 
 
 def test_fault_106b_a_partition_that_is_settled_is_durable_whoever_wrote_it(

@@ -83,7 +83,7 @@ def test_a_deleted_cache_is_made_anew(lake: Lake) -> None:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_cache_in_which_anything_has_changed_is_made_anew(lake: Lake, data: st.DataObject) -> None:
     """Also one that still decodes: an id in it that no part holds would never be fetched."""
     stored(lake)

@@ -43,7 +43,7 @@ def whole_of(raw: bytes, chunk_bytes: int) -> Any:
     return whole
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.dictionaries(st.sampled_from(["data", "metadata", "other", 'a"\\{[']), MEMBERS),
     st.booleans(),

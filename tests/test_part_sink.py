@@ -87,7 +87,7 @@ def rows_of(path: Path) -> pa.Table:
     return pq.read_table(path, partitioning=None)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     size=st.one_of(st.integers(1, 5 * CHUNK), st.integers(1, 5).map(lambda count: count * CHUNK)),
     cuts=st.lists(st.integers(1, 3 * CHUNK), max_size=8),

@@ -210,7 +210,7 @@ def assert_nothing_false_is_proven(one_part: tuple[Lake, bytes, pa.Table], text:
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 def test_fault_085_no_flipped_byte_gets_through(one_part: tuple[Lake, bytes, pa.Table], data: st.DataObject) -> None:
     text = bytearray(one_part[1])
     text[data.draw(st.integers(0, len(text) - 1))] ^= data.draw(st.integers(1, 255))
@@ -242,7 +242,7 @@ def test_fault_085_every_page_is_covered(one_part: tuple[Lake, bytes, pa.Table])
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 def test_fault_086_no_cut_or_overwritten_file_gets_through(one_part: tuple[Lake, bytes, pa.Table], data: st.DataObject) -> None:
     original = one_part[1]
     start = data.draw(st.integers(0, len(original) - 1))
@@ -467,7 +467,7 @@ def test_fault_084_a_piece_that_does_not_decode_to_its_bytes_is_not_committed(la
 
 
 @given(st.data())
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 def test_fault_085_a_file_that_changed_after_this_run_had_proven_it_is_found(
     tmp_path_factory: Any, data: st.DataObject
 ) -> None:
@@ -581,7 +581,7 @@ def test_an_index_that_tells_of_other_results_proves_nothing(lake: Lake) -> None
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 def test_fault_084_a_flip_before_the_commit_is_found_while_the_file_can_be_thrown_away(
     one_part: tuple[Lake, bytes, pa.Table], data: st.DataObject
 ) -> None:
@@ -637,7 +637,6 @@ def test_fault_084_a_name_that_is_no_text_is_found_and_the_file_is_named(lake: L
     st.lists(st.tuples(st.one_of(st.none(), st.text(max_size=3)), st.one_of(st.none(), st.integers(-5, 5))), max_size=8),
     st.integers(0, 8),
 )
-@settings(deadline=None)
 def test_a_fingerprint_is_that_of_the_rows_however_they_lie_in_memory(
     rows: list[tuple[str | None, int | None]], cut: int
 ) -> None:

@@ -27,7 +27,7 @@ def extra_of(data: list[dict], columns: dict | None = None) -> list:
     return [json.loads(text) if text else None for text in table_of(data, columns).column(EXTRA).to_pylist()]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(records, min_size=1, max_size=4))
 def test_every_document_is_found_again_in_the_table_and_extra(documents):
     """Types are decided by the first document that has a value, as over years; all tables are readable as one."""
@@ -44,7 +44,7 @@ def test_every_document_is_found_again_in_the_table_and_extra(documents):
             assert same(found[str(number)]) == same(data)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(records, records)
 def test_types_merged_hold_what_each_side_held(one, other):
     merged = merge_columns(infer_columns(one, {}), infer_columns(other, {}))
@@ -54,7 +54,7 @@ def test_types_merged_hold_what_each_side_held(one, other):
     assert same(found.get("r1", [])) == same(other)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=80))
 def test_no_bytes_raise(raw):
     assert isinstance(parse_document(raw), Fault)
