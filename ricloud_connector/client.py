@@ -229,6 +229,7 @@ class HttpExchange:
         body = bytearray()
         try:
             with self._transport.until(ends), closing(self._transport.handle_request(self._outgoing(request))) as response:
+                logger.debug("%s: %d", called, response.status_code)
                 encoding = response.headers.get("content-encoding", "identity")
                 if encoding.lower() not in ("identity", "gzip"):  # each that is stacked on another may be a thousandfold
                     raise UntrustedAnswer(f"{called}: the answer is encoded as {clean(encoding)!r}, which was not asked for")
