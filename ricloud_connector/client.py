@@ -202,9 +202,9 @@ class RicloudClient:
 
 
 class HttpExchange:
-    """`Exchange` by httpx, with the token, over connections that stay open. Without a client, which nothing here needs:
+    """`Exchange` by httpx, with the token, over connections that stay open.
 
-    it would add cookies, redirects, authentication and the environment, all of them unwanted, and a tenth of a listing's time.
+    Without httpx's client: cookies, redirects, authentication and the environment are not wanted here, and take time.
     """
 
     def __init__(self, url: str, token: Secret, deadline_s: float, connect_timeout_s: float, proxy: str | None) -> None:

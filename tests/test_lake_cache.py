@@ -17,8 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ricloud_connector import index_cache
 from ricloud_connector.errors import BrokenChain, ForeignLake, UnreadablePart
-from ricloud_connector.index_cache import KEPT
+from ricloud_connector.index_cache import KEPT, KEPT_ANYHOW
 from ricloud_connector.lake import Lake
 from ricloud_connector.readback import read_back
 from ricloud_connector.schemas import ACKNOWLEDGEMENTS, CONTENTS
@@ -71,6 +72,18 @@ def test_what_a_run_has_read_of_many_days_the_next_one_does_not_read_again(tmp_p
             ruin(path)
     with opened_lake(tmp_path / "lake", run_id="next") as lake:
         assert all(stored(lake, day) == proven(small(*range(21))) for day in days)
+
+
+@pytest.mark.parametrize(("most_rows", "kept"), [(1_000_000, KEPT), (40, 10), (3, KEPT_ANYHOW)])
+def test_memory_holds_indexes_of_many_small_partitions_or_few_large_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_rows: int, kept: int
+) -> None:
+    monkeypatch.setattr(index_cache, "KEPT_ROWS", most_rows)
+    days = [DAY + timedelta(days=number) for number in range(KEPT + 3)]
+    with opened_lake(tmp_path / "lake") as lake:
+        for day in days:
+            commit(lake, small(1, 2, 3, 4), day)
+        assert [place.name for place in lake._indexes._kept] == [f"{day}.arrow" for day in days[-kept:]]
 
 
 def test_a_deleted_cache_is_made_anew(lake: Lake) -> None:

@@ -150,6 +150,14 @@ def test_a_day_that_cannot_be_stored_is_told_and_the_others_go_on(tmp_path):
     assert [report.new_result_rows for report in found] == [3 * ITEMS] * 3 + [0] + [3 * ITEMS] * 4
 
 
+def test_contents_that_cannot_be_read_do_not_keep_a_listing_from_being_stored(tmp_path):
+    broken = tmp_path / f"data/contents/created_date={DAYS[3]}"
+    broken.mkdir(parents=True)
+    (broken / "part-000001.parquet").write_bytes(b"")  # and no part 0
+    with storing(tmp_path, Api(1)) as reports:
+        assert all(report.complete and report.new_result_rows == ITEMS for report in reports)
+
+
 def test_what_ends_the_run_ends_every_day_at_its_next_page(tmp_path):
     def look(day: date, page: int) -> None:
         time.sleep(0.01)
