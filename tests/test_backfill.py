@@ -13,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from ricloud_connector import build_ricloud_definitions
 from ricloud_connector.client import RicloudClient
 from ricloud_connector.emulator import Behaviour, Emulator
 from ricloud_connector.fetch import Fetcher
@@ -165,6 +166,43 @@ def test_days_are_listed_side_by_side_as_soon_as_one_page_has_shown_that_the_ser
     pages = {day: [place for place, query in enumerate(asked) if f"date_created__gte={day}" in query] for day in days}
     assert [len(places) for places in pages.values()] == [3] * 2
     assert max(places[0] for places in pages.values()) < min(places[-1] for places in pages.values())
+
+
+def test_a_step_that_fails_ends_the_days_under_way_before_it_closes_the_lake(tmp_path, monkeypatch):
+    going = list[list[str]]()
+
+    def fail_at_once(_, run, reports):
+        close = run.client.close
+
+        def closed() -> None:
+            names = [thread.name for thread in threading.enumerate()]
+            going.append([name for name in names if name.startswith(("ricloud-day", "ricloud-ahead"))])
+            close()
+
+        monkeypatch.setattr(run.client, "close", closed)
+        yield next(reports)
+        raise OSError("as an example")
+
+    emulator = published(8, 3)
+    emulator.behaviour = Behaviour(latency_s=0.1)
+    for name, value in {**emulator.environment(), "RICLOUD_LAKE": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    first = LAST - timedelta(days=7)
+    job = build_ricloud_definitions(start_date=first, execute=fail_at_once).resolve_job_def("ricloud_ingest")
+    ends = {"start": first.isoformat(), "end": LAST.isoformat()}
+    try:
+        with dg.DagsterInstance.ephemeral() as instance:
+            done = job.execute_in_process(
+                instance=instance,
+                asset_selection=[dg.AssetKey(["ricloud", "results"])],
+                tags={f"dagster/asset_partition_range_{end}": day for end, day in ends.items()},
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                raise_on_error=False,
+            )
+    finally:
+        emulator.stop()
+    assert not done.success
+    assert going == [[]]
 
 
 @pytest.mark.parametrize(("answer_takes_s", "windows"), [(0.001, 2), (0.02, 4), (1.0, 8)])
